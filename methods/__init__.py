@@ -1,0 +1,1 @@
+"""What is trained: one self-contained module a method, backbones from timm."""

@@ -1,0 +1,70 @@
+"""What a method is: losses to train by, a description per image, and a distance to rank by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from retable.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Unstated:
+    """A choice that the paper leaves open.
+
+    Attributes:
+        option: the field of the method's ``Options`` that selects it.
+        alternatives: other values that the field takes.
+        reason: why the default is what it is, with its source.
+    """
+
+    option: str
+    alternatives: tuple[Any, ...]
+    reason: str
+
+
+class Options(BaseModel):
+    """A method's settings; unknown keys and wrong values are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Method(nn.Module):
+    """Base class of all methods. Images are normalised floats (B, 3, H, W).
+
+    Subclasses define ``Options`` (a pydantic model) and ``UNSTATED``, take
+    ``(options, num_pids, backbone, weights)`` and implement ``losses`` and ``describe``.
+
+    Args of subclasses:
+        options: an instance of the class's ``Options``.
+        num_pids: number of training identities.
+        backbone: a timm model name.
+        weights: ``"imagenet"``, ``"none"`` or a file (see ``methods.backbones``).
+    """
+
+    Options: ClassVar[type[Options]]
+    UNSTATED: ClassVar[tuple[Unstated, ...]] = ()
+
+    def losses(self, images: Tensor, pids: Tensor) -> Mapping[str, Tensor]:
+        """Named scalars whose sum is minimised; ``pids`` are labels 0..num_pids-1, shape (B,)."""
+        raise NotImplementedError
+
+    def describe(self, images: Tensor) -> Tensor:
+        """What is stored per image at test time; for embedding methods (B, D)."""
+        raise NotImplementedError
+
+    def distance(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """Distances between descriptions, (Q, D) x (G, D) -> (Q, G); smaller is more alike."""
+        return squared_euclidean(queries, gallery)
+
+
+def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
+    """|a_i|^2 - 2 a_i.b_j + |b_j|^2 for rows of (M, D) and (N, D), never below 0, shape (M, N)."""
+    squares = a.square().sum(1, keepdim=True) + b.square().sum(1)
+    return torch.addmm(squares, a, b.mT, alpha=-2).clamp_min_(0)
+
+
+METHODS: Registry[type[Method]] = Registry("method", "methods", "METHODS")

@@ -1,0 +1,1 @@
+"""Papers as data, and the machinery that runs and judges them."""

@@ -1,0 +1,1 @@
+"""What methods, protocols and reproductions share: plug-in registries, errors and safe files."""
