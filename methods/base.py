@@ -63,8 +63,10 @@ class Method(nn.Module):
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     """|a_i|^2 - 2 a_i.b_j + |b_j|^2 for rows of (M, D) and (N, D), never below 0, shape (M, N)."""
-    squares = a.square().sum(1, keepdim=True) + b.square().sum(1)
-    return torch.addmm(squares, a, b.mT, alpha=-2).clamp_min_(0)
+    squares_a = torch.linalg.vector_norm(a, dim=1, keepdim=True).square()
+    squares_b = torch.linalg.vector_norm(b, dim=1).square()
+    # In place: at Market-1501 scale this costs next to nothing beyond the matrix product.
+    return torch.addmm(squares_b, a, b.mT, alpha=-2).add_(squares_a).clamp_min_(0)
 
 
 METHODS: Registry[type[Method]] = Registry("method", "methods", "METHODS")

@@ -72,11 +72,16 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many images and identities a correct copy of a release has."""
+    """How many images and identities a correct copy of a release has.
+
+    ``gallery`` counts all files of the gallery folder, ``junk`` and ``distractors`` among them.
+    """
 
     train: int
     query: int
     gallery: int
+    junk: int
+    distractors: int
     train_pids: int
     query_pids: int
     cameras: int

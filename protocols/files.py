@@ -1,0 +1,110 @@
+"""Reading a release from disk and checking it against what a correct copy holds."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from protocols.base import Protocol, Split
+from retable.errors import DataError
+
+STREET_MANIFEST = "crosswalk.json"
+"""In the folder of a rendered street; its counts stand in for the release's."""
+
+NAME_LIST = "names.txt"
+"""One relative path a line. Every street has it; beside a release it lets errors name files."""
+
+
+def locate(protocol: Protocol, data_root: Path) -> Path:
+    """The release's folder below ``data_root``. Raises ``DataError`` saying what to do."""
+    root = data_root / protocol.folder
+    if not data_root.is_dir():
+        raise DataError(f"{data_root}: no such folder; give --data-root or REID_DATA a folder of data sets")
+    if not root.is_dir():
+        there = ", ".join(sorted(path.name for path in data_root.iterdir())) or "nothing"
+        raise DataError(
+            f"{data_root}: {protocol.title} is not here: expected the folder {protocol.folder}, "
+            f"found {there}; unpack the release there"
+        )
+    return root
+
+
+def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:
+    """Load and verify the release (or rendered street) at ``root``.
+
+    Raises ``DataError`` for a missing folder, an unparsable name, or counts that differ.
+    """
+    splits = protocol.load(root)
+    expected = expected_counts(protocol, root)
+    wrong = [
+        f"{name.replace('_', ' ')}: found {found[name]:,}, expected {expected[name]:,}"
+        for found in (count(split, protocol) for split in splits)
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
+    ]
+    if wrong:
+        raise DataError(
+            f"{root}: not a whole {protocol.title}: {'; '.join(sorted(wrong))}. "
+            f"{_name_differences(root)}. Unpack the release again"
+        )
+    return splits
+
+
+def expected_counts(protocol: Protocol, root: Path) -> dict[str, int]:
+    """What the copy at ``root`` must hold: the street's own counts, else the release's."""
+    manifest = root / STREET_MANIFEST
+    if not manifest.is_file():
+        return asdict(protocol.counts)
+    try:
+        counts: dict[str, int] = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{manifest}: damaged ({error}); render the street again") from error
+    return counts
+
+
+def count(split: Split, protocol: Protocol) -> dict[str, int]:
+    """The figures of ``Counts`` for one split."""
+    gallery = Counter(record.pid for record in split.gallery)
+    return {
+        "train": len(split.train),
+        "query": len(split.query),
+        "gallery": len(split.gallery),
+        "junk": sum(gallery[pid] for pid in protocol.rules.junk_pids),
+        "distractors": sum(gallery[pid] for pid in protocol.rules.distractor_pids),
+        "train_pids": len({record.pid for record in split.train}),
+        "query_pids": len({record.pid for record in split.query}),
+        "cameras": len({r.camid for part in (split.train, split.query, split.gallery) for r in part}),
+    }
+
+
+def list_images(folder: Path, suffix: str) -> list[Path]:
+    """Files of ``folder`` that end in ``suffix``, by name. Raises ``DataError`` if there are none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder, but the release has it; unpack the release again")
+    images = sorted(path for path in folder.iterdir() if path.name.lower().endswith(suffix))
+    if not images:
+        raise DataError(f"{folder}: holds no {suffix} file; unpack the release again")
+    return images
+
+
+def _name_differences(root: Path, shown: int = 5) -> str:
+    """Which files are missing or extra, where a list of names can tell."""
+    names = root / NAME_LIST
+    if not names.is_file():
+        return f"(With a list of the right names, one a line, in {names}, this message names the files)"
+    expected = set(names.read_text(encoding="utf-8").split("\n")) - {""}
+    folders = {Path(name).parent for name in expected}
+    there = {
+        path.relative_to(root).as_posix()
+        for folder in folders
+        if folder != Path()
+        for path in (root / folder).glob("*")
+        if path.suffix in {Path(name).suffix for name in expected}
+    }
+    parts = []
+    for what, paths in (("missing", expected - there), ("extra", there - expected)):
+        if paths := {path for path in paths if Path(path).parent != Path()}:
+            listed = ", ".join(islice(sorted(paths), shown))
+            parts.append(f"{what} ({len(paths):,}): {listed}{', ...' if len(paths) > shown else ''}")
+    return "; ".join(parts) or "All names are as expected"

@@ -1,0 +1,220 @@
+"""Ranks of the true matches, exactly, without sorting the gallery.
+
+For a query q and a true match m, the rank of m is 1 + the number of gallery images that count
+for q and come before m. Counting them takes comparisons alone, so no order of the whole gallery
+is computed, and one block of queries is held at a time.
+
+Distances that lie on a GPU are counted there, all others by a compiled loop on the CPU.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.base import Rules
+
+if TYPE_CHECKING:
+    import torch
+
+    Distances: TypeAlias = NDArray[np.floating] | torch.Tensor
+
+Ints: TypeAlias = NDArray[np.int64]
+Counted: TypeAlias = tuple[Ints, Ints, Ints, NDArray[np.bool_]]
+
+BLOCK_BYTES = 128 * 2**20
+"""Memory for one block of float32 distances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Identity and camera of every image of a list, two int64 arrays of one length."""
+
+    pids: Ints
+    camids: Ints
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Ranks of the M true matches of Q queries, query after query, nearest first.
+
+    Attributes:
+        ends: (Q,) int64; the matches of query q are entries ``ends[q - 1]:ends[q]``.
+        gallery: (M,) int64; position of each match in the gallery as it was given.
+        rank: (M,) int64; 1-based, among the images that count; ties in gallery order.
+        best: (M,) int64; the rank if matches came first among images at their distance.
+        worst: (M,) int64; the rank if they came last among them.
+    """
+
+    ends: Ints
+    gallery: Ints
+    rank: Ints
+    best: Ints
+    worst: Ints
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+
+def rank_matches(
+    distances: Callable[[int, int], "Distances"], query: Labels, gallery: Labels, rules: Rules
+) -> Ranks:
+    """Rank every true match of every query.
+
+    Args:
+        distances: ``distances(start, stop)`` gives those of queries start..stop-1 to the whole
+            gallery, shape (stop - start, G), smaller is more alike; NumPy or torch, CPU or GPU.
+        query: labels of the Q queries.
+        gallery: labels of the G gallery images.
+        rules: which images are junk or distractors and which a camera leaves out.
+
+    Raises:
+        ValueError: a block has another shape than asked for, or a distance is not a number.
+    """
+    ends, matches = true_matches(query, gallery, rules)
+    found = np.empty((4, len(matches)), np.int64)
+    usable = ~np.isin(gallery.pids, rules.junk_pids)
+    rows = max(1, BLOCK_BYTES // (4 * max(1, len(gallery))))
+    for start in range(0, len(query), rows):
+        stop = min(start + rows, len(query))
+        block = distances(start, stop)
+        if tuple(block.shape) != (stop - start, len(gallery)):
+            raise ValueError(
+                f"distances({start}, {stop}) has the shape {tuple(block.shape)}, "
+                f"expected {(stop - start, len(gallery))} (queries, gallery images)"
+            )
+        first = ends[start - 1] if start else 0
+        part = slice(first, ends[stop - 1])
+        problem = Block(
+            Labels(query.pids[start:stop], query.camids[start:stop]),
+            gallery,
+            usable,
+            rules.same_camera == "all",
+            ends[start:stop] - first,
+            matches[part],
+        )
+        found[:, part] = problem.count(block, start)
+    gallery_index, rank, best, worst = found
+    return Ranks(ends, gallery_index, rank, best, worst)
+
+
+def true_matches(query: Labels, gallery: Labels, rules: Rules) -> tuple[Ints, Ints]:
+    """Gallery positions that show a query's identity from another camera.
+
+    Returns:
+        ``ends`` (Q,) and ``matches`` (M,) int64; those of query q are
+        ``matches[ends[q - 1]:ends[q]]`` in gallery order.
+    """
+    nobody = np.isin(gallery.pids, (*rules.junk_pids, *rules.distractor_pids))
+    by_pid = np.argsort(gallery.pids, kind="stable")
+    sorted_pids = gallery.pids[by_pid]
+    low = np.searchsorted(sorted_pids, query.pids, "left")
+    size = np.searchsorted(sorted_pids, query.pids, "right") - low
+    owner = np.repeat(np.arange(len(query)), size)
+    offset = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
+    candidate = by_pid[np.repeat(low, size) + offset]
+    good = ~nobody[candidate] & (gallery.camids[candidate] != query.camids[owner])
+    ends = np.cumsum(np.bincount(owner[good], minlength=len(query)))
+    return ends.astype(np.int64), candidate[good].astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of queries: labels, and the true matches whose ranks are wanted.
+
+    Attributes:
+        query: labels of the block's B queries.
+        gallery: labels of all G gallery images.
+        usable: (G,) bool; not junk.
+        all_cameras: whether every image of the query's camera is left out, or its person's only.
+        ends: (B,) int64; as in ``Ranks``, from the block's first match on.
+        matches: (M,) int64; gallery positions of the matches, in gallery order for each query.
+    """
+
+    query: Labels
+    gallery: Labels
+    usable: NDArray[np.bool_]
+    all_cameras: bool
+    ends: Ints
+    matches: Ints
+
+    def count(self, distances: "Distances", first_query: int) -> Ints:
+        """(4, M) int64: gallery position, rank, best and worst rank, nearest match first."""
+        if isinstance(distances, np.ndarray) or not distances.is_cuda:
+            nearer, equal, equal_before, not_a_number = self._count_numpy(distances)
+        else:
+            nearer, equal, equal_before, not_a_number = self._count_torch(distances)
+        if not_a_number.any():
+            raise ValueError(
+                f"the distances of query {first_query + int(np.argmax(not_a_number))} hold "
+                "values that are not a number; check its features and the gallery's"
+            )
+        return self._ordered(nearer, equal, equal_before)
+
+    def _ordered(self, nearer: Ints, equal: Ints, equal_before: Ints) -> Ints:
+        """Sort each query's matches by rank and place them in the best and worst tie order."""
+        rank = 1 + nearer + equal_before
+        owner, _ = self._owner_and_slot()
+        order = np.lexsort((rank, owner))
+        owner, rank, nearer, equal = owner[order], rank[order], nearer[order], equal[order]
+        # Matches of one query at one distance share `nearer`: number them 1..k from the front.
+        opens = np.ones(len(order), bool)
+        opens[1:] = (owner[1:] != owner[:-1]) | (nearer[1:] != nearer[:-1])
+        group = np.cumsum(opens) - 1
+        nth = np.arange(len(order)) - np.flatnonzero(opens)[group] + 1
+        tied = np.bincount(group, minlength=1)[group] if len(group) else group
+        return np.stack((self.matches[order], rank, nearer + nth, nearer + equal - tied + nth))
+
+    def _owner_and_slot(self) -> tuple[Ints, Ints]:
+        """(M,) query of each match, and its position among that query's matches."""
+        sizes = np.diff(self.ends, prepend=0)
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        return owner, np.arange(len(owner)) - np.repeat(self.ends - sizes, sizes)
+
+    def _count_numpy(self, distances: "Distances") -> Counted:
+        from protocols.counting import count_nearer  # compiles on first use
+
+        counted: Counted = count_nearer(
+            np.ascontiguousarray(distances),
+            (self.query.pids, self.query.camids),
+            (self.gallery.pids, self.gallery.camids, self.usable),
+            self.all_cameras,
+            self.ends,
+            self.matches,
+        )
+        return counted
+
+    def _count_torch(self, distances: "torch.Tensor") -> Counted:
+        """The same counts by sorting values on the GPU and searching the matches in them."""
+        import torch
+
+        def on_device(array: NDArray[np.generic]) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(distances.device)
+
+        own_camera = on_device(self.query.camids)[:, None] == on_device(self.gallery.camids)
+        if not self.all_cameras:
+            own_camera &= on_device(self.query.pids)[:, None] == on_device(self.gallery.pids)
+        kept = on_device(self.usable) & ~own_camera
+        values, order = torch.where(kept, distances, torch.nan).sort(dim=1, stable=True)
+        place = torch.empty_like(order)  # of each gallery image among those that count
+        place.scatter_(1, order, torch.arange(len(self.gallery), device=order.device).expand_as(order))
+        most = int(np.diff(self.ends, prepend=0).max())
+        matches, owner, slot = map(on_device, (self.matches, *self._owner_and_slot()))
+        targets = distances.new_full((len(kept), most), torch.inf)
+        targets[owner, slot] = distances[owner, matches]
+        values.masked_fill_(values.isnan(), torch.inf)  # a binary search needs an ordered row
+        nearer = torch.searchsorted(values, targets)[owner, slot]
+        reach = torch.searchsorted(values, targets, right=True)[owner, slot]
+        equal = torch.minimum(reach, kept.sum(1)[owner]) - nearer
+        equal_before = place[owner, matches] - nearer
+        return (
+            nearer.cpu().numpy(),
+            equal.cpu().numpy(),
+            equal_before.cpu().numpy(),
+            distances.isnan().any(1).cpu().numpy(),
+        )
