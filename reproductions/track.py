@@ -1,0 +1,285 @@
+"""MLflow: one experiment a paper, a parent run a row, a child run a seed.
+
+Tracking is evidence to browse; the record in ``results/`` is the fact. So a store that cannot be
+reached stops nothing: training goes on, and ``python -m reproductions.sync`` logs the records later.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from filelock import FileLock
+from rich.console import Console
+
+from reproductions.execute import Artefacts, artefacts
+from reproductions.jobs import Job
+from reproductions.records import PROJECT, SeedRecord
+from reproductions.training import Entry
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+T = TypeVar("T")
+
+DATABASE = PROJECT / "mlflow.db"
+ARTIFACTS = PROJECT / "mlruns"
+
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""MLflow's own defaults wait for minutes; a training must not."""
+
+
+Row: TypeAlias = Job | SeedRecord
+"""What the store needs to know of a row, both have: paper, table, row, dataset, scale, identity."""
+
+
+def default_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else an SQLite file in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+
+
+class Store:
+    """An open MLflow store. All methods raise what MLflow raises when it cannot be reached.
+
+    Opening runs the migrations of an SQLite file, which are not safe in parallel, so one process at
+    a time does it.
+    """
+
+    def __init__(self, uri: str) -> None:
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient  # takes seconds
+
+        self.uri = uri
+        with FileLock(DATABASE.with_suffix(".lock")) if uri.startswith("sqlite:") else nullcontext():
+            self.client = MlflowClient(uri)
+            self.client.search_experiments(max_results=1)
+
+    def parent(self, row: Row, campaign: str) -> str:
+        """Run id of the row's run; made if there is none."""
+        found = self._find(row, "tags.`retable.kind` = 'row'")
+        if found is not None:
+            return str(found.info.run_id)
+        run_id = self._create(row, f"{row.table}/{row.row}", {"retable.kind": "row"}, campaign)
+        self._log(run_id, params=flatten(row.identity))
+        self.client.log_dict(run_id, row.identity, "spec.json")
+        return run_id
+
+    def child(self, row: Row, seed: int, campaign: str) -> str:
+        """Run id of one seed's run below the row's; an unfinished one is continued."""
+        found = self._find(row, f"tags.`retable.seed` = '{seed}'")
+        if found is not None and found.info.status != "FINISHED":
+            self.client.update_run(found.info.run_id, status="RUNNING")
+            return str(found.info.run_id)
+        tags = {
+            "retable.kind": "seed",
+            "retable.seed": str(seed),
+            "mlflow.parentRunId": self.parent(row, campaign),
+        }
+        return self._create(row, f"seed={seed}", tags, campaign)
+
+    def has_finished(self, record: SeedRecord) -> bool:
+        """Whether this seed is in the store already."""
+        found = self._find(record, f"tags.`retable.seed` = '{record.seed}'")
+        return found is not None and found.info.status == "FINISHED"
+
+    def log_epoch(self, run_id: str, entry: Entry) -> None:
+        """One call for all values of an epoch; each call costs about 20 ms on SQLite."""
+        values = {f"train/{name}": value for name, value in entry.items() if name != "epoch"}
+        self._log(run_id, metrics=values, step=int(entry["epoch"]))
+
+    def finish_seed(self, run_id: str, record: SeedRecord, files: Artefacts) -> None:
+        """Test metrics, tags, inputs and artefacts of a finished seed."""
+        metrics = {f"test/{name}": value for name, value in record.metrics.items()}
+        metrics |= {f"untrained/{name}": value for name, value in record.untrained.items()}
+        self._log(run_id, metrics=metrics, params=flatten(record.identity | {"options": record.options}))
+        self._tag(
+            run_id,
+            {
+                "retable.dirty": str(record.provenance.dirty),
+                "mlflow.source.git.commit": record.provenance.commit or "",
+            },
+        )
+        self._log_inputs(run_id, record)
+        self.client.log_dict(run_id, record.model_dump(mode="json"), "record.json")
+        for file in (files.weights, files.ranks):
+            if file.exists():
+                self.client.log_artifact(run_id, str(file))
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def log_record(self, record: SeedRecord, campaign: str) -> None:
+        """A whole finished seed, epochs and all, from its record alone."""
+        run_id = self.child(record, record.seed, campaign)
+        for entry in record.history:
+            self.log_epoch(run_id, entry)
+        self.finish_seed(run_id, record, artefacts(record.row_hash, record.seed))
+
+    def summarise(
+        self, run_id: str, records: Iterable[SeedRecord], judged: Mapping[str, Mapping[str, float | str]]
+    ) -> None:
+        """Mean, deviation and number of seeds on the row's run; what the UI cannot compute itself.
+
+        ``judged`` maps a metric to its ``published`` value, ``gap`` and ``verdict``, at paper scale.
+        """
+        records = list(records)
+        values = {name: [record.metrics[name] for record in records] for name in records[0].metrics}
+        metrics = {f"test/{name}.mean": fmean(scores) for name, scores in values.items()}
+        metrics |= {f"test/{name}.std": stdev(scores) for name, scores in values.items() if len(scores) > 1}
+        metrics |= {f"test/{name}.n": float(len(scores)) for name, scores in values.items()}
+        for name, verdict in judged.items():
+            metrics |= {
+                f"published/{name}": float(verdict["published"]),
+                f"gap/{name}": float(verdict["gap"]),
+            }
+            self._tag(run_id, {f"retable.verdict.{name}": str(verdict["verdict"])})
+        self._log(run_id, metrics=metrics)
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def _experiment(self, paper: str) -> str:
+        name = f"retable/{paper}"
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        # MLflow would put the files of our own database into the current directory.
+        ours = self.uri == f"sqlite:///{DATABASE}"
+        location = (ARTIFACTS / paper).as_uri() if ours else None
+        return str(self.client.create_experiment(name, artifact_location=location))
+
+    def _find(self, row: Row, condition: str) -> "Run | None":
+        runs = self.client.search_runs(
+            [self._experiment(row.paper)],
+            f"tags.`retable.row_hash` = '{row.row_hash}' AND {condition}",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        return runs[0] if runs else None
+
+    def _create(self, row: Row, name: str, tags: Mapping[str, str], campaign: str) -> str:
+        shared = {
+            "retable.paper": row.paper,
+            "retable.row": f"{row.table}/{row.row}",
+            "retable.dataset": row.dataset,
+            "retable.protocol": row.identity["protocol"][0],
+            "retable.scale": row.scale,
+            "retable.row_hash": row.row_hash,
+            "retable.campaign": campaign,
+            "mlflow.note.content": describe(row),
+        }
+        run = self.client.create_run(self._experiment(row.paper), tags={**shared, **tags}, run_name=name)
+        return str(run.info.run_id)
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
+            params=[Param(name, value) for name, value in (params or {}).items()],
+        )
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            self.client.set_tag(run_id, name, value)
+
+    def _log_inputs(self, run_id: str, record: SeedRecord) -> None:
+        """The data set's lists as inputs: names and digest, nothing is uploaded."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        def dataset(part: str, context: str) -> DatasetInput:
+            entry = Dataset(
+                name=f"{record.dataset}/{part}",
+                digest=record.provenance.split,
+                source_type="retable",
+                source=str(record.identity["data"]),
+            )
+            return DatasetInput(entry, [InputTag("mlflow.data.context", context)])
+
+        self.client.log_inputs(
+            run_id, [dataset("train", "train"), dataset("query", "eval"), dataset("gallery", "eval")]
+        )
+
+
+class Tracker:
+    """A store that may fail: after the first failure it is left alone and the user is told once.
+
+    Args:
+        uri: of the MLflow store.
+        campaign: names the command that started the runs.
+        console: where a failure is shown.
+    """
+
+    def __init__(self, uri: str, campaign: str, console: Console) -> None:
+        self.uri, self.campaign, self.console = uri, campaign, console
+        self.store: Store | None = None
+        self.store = self._attempt(Store, uri)
+
+    def start_seed(self, row: Row, seed: int) -> str | None:
+        """Run id of the seed's run, None while the store cannot be reached."""
+        return self._with_store(lambda store: store.child(row, seed, self.campaign))
+
+    def log_epoch(self, run_id: str | None, entry: Entry) -> None:
+        """See ``Store.log_epoch``."""
+        if run_id:
+            self._with_store(lambda store: store.log_epoch(run_id, entry))
+
+    def finish_seed(self, run_id: str | None, record: SeedRecord, files: Artefacts) -> None:
+        """See ``Store.finish_seed``."""
+        if run_id:
+            self._with_store(lambda store: store.finish_seed(run_id, record, files))
+
+    def stop_seed(self, run_id: str | None) -> None:
+        """Mark a run that was interrupted; the same command continues it."""
+        if run_id:
+            self._with_store(lambda store: store.client.set_terminated(run_id, "KILLED"))
+
+    def summarise(
+        self, row: Row, records: Iterable[SeedRecord], judged: Mapping[str, Mapping[str, float | str]]
+    ) -> None:
+        """See ``Store.summarise``."""
+        self._with_store(lambda store: store.summarise(store.parent(row, self.campaign), records, judged))
+
+    def _with_store(self, do: Callable[[Store], T]) -> T | None:
+        return None if self.store is None else self._attempt(do, self.store)
+
+    def _attempt(self, do: Callable[[Any], T], argument: object) -> T | None:
+        try:
+            return do(argument)
+        except Exception as error:  # whatever a store, its server or its disk does, training goes on
+            self.store = None
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            self.console.print(
+                f"[yellow]tracking stopped:[/] {self.uri}: {reason}\n"
+                "Training goes on and every finished seed is recorded. To log them when the store is "
+                f"back: python -m reproductions.sync --tracking-uri {self.uri}"
+            )
+            return None
+
+
+def describe(row: Row) -> str:
+    """The note on a run: what it is and the command that makes it."""
+    return (
+        f"{row.paper}, {row.table}, row {row.row} on {row.dataset}, scale {row.scale}\n\n"
+        f'`python -m reproductions.run {row.paper} --row "{row.row}" --on {row.dataset} '
+        f"--scale {row.scale} --seeds 4`"
+    )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as ``{"recipe.height": "96", ...}``, in the names that MLflow takes."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = str(value)
+    return flat

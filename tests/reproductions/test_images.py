@@ -1,0 +1,61 @@
+"""Decoding: values, order and damaged files."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from protocols import Record
+from reproductions.images import decode
+from retable.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+def write(folder, count=5, size=(16, 32)):
+    rng = np.random.default_rng(0)
+    records = []
+    for index in range(count):
+        path = folder / f"{index:04d}_c1s1_000001_00.jpg"
+        Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).save(path)
+        records.append(Record(path, index, 1))
+    return records
+
+
+def test_images_come_in_order_and_resized_as_pillow_does(tmp_path):
+    records, seen = write(tmp_path), []
+
+    images = decode(records, 24, 8, CPU, seen.append)
+
+    assert (images.dtype, tuple(images.shape), sum(seen)) == (torch.uint8, (5, 3, 24, 8), 5)
+    for record, image in zip(records, images, strict=True):
+        with Image.open(record.path) as file:
+            expected = np.asarray(file.resize((8, 24), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)
+
+
+def test_grey_images_become_three_channels(tmp_path):
+    path = tmp_path / "grey.jpg"
+    Image.new("L", (4, 8), 7).save(path)
+
+    image = decode([Record(path, 1, 1)], 8, 4, CPU)[0]
+
+    assert (image[0] == image[2]).all()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "missing"])
+def test_damaged_files_are_named(tmp_path, damage):
+    records = write(tmp_path)
+    path = records[3].path
+    match damage:
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:-400])
+        case "garbage":
+            path.write_bytes(b"not a picture at all")
+        case "empty":
+            path.write_bytes(b"")
+        case "missing":
+            path.unlink()
+
+    with pytest.raises(DataError, match="0003_c1s1_000001_00.jpg: cannot be read as an image"):
+        decode(records, 24, 8, CPU)
