@@ -1,4 +1,4 @@
-"""Losses that several methods share, computed in float32 or better also under autocast."""
+"""Losses that several methods share, computed in float32 or better whatever the features come in."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ from torch.nn import functional as F
 def batch_hard_triplet(features: Tensor, pids: Tensor, margin: float | Literal["soft"] = "soft") -> Tensor:
     """Mean over anchors of the triplet loss with the batch's hardest positive and negative.
 
-    Hermans, Beyer and Leibe, "In Defense of the Triplet Loss", arXiv:1703.07737, equation 5 and, for
-    the soft margin, section 3.2. Distances are Euclidean between features as they are.
+    Hermans, Beyer and Leibe, "In Defense of the Triplet Loss", arXiv:1703.07737, section 2: "batch
+    hard", with a hinge or the soft margin. Distances are Euclidean between features as they are.
 
     An anchor counts among its own positives, at distance 0, which matters only when it has no other:
-    it then still pushes its nearest negative away. An anchor without any negative costs 0, or 0 plus
-    nothing under a margin, and receives no gradient. At distance 0 the gradient is 0, not NaN.
+    it then still pushes its nearest negative away. An anchor without any negative costs nothing. At
+    distance 0 the gradient is 0, not NaN.
 
     Args:
         features: (B, D).

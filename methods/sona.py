@@ -90,7 +90,7 @@ class SONAOptions(Options):
 
 UNSTATED = (
     Unstated("slope", (0.01,), "0.1 is the slope in the base code's other head; 0.01 is torch's default"),
-    Unstated("p_init", ("torch",), "non-local blocks start as the identity (Wang et al., CVPR 2018, 4.1)"),
+    Unstated("p_init", ("torch",), "non-local blocks start as the identity (Wang et al., CVPR 2018, 3.3)"),
     Unstated("conv_bias", (False,), "torch's default; the paper names plain 1x1 convolutions"),
     Unstated(
         "gamma_is",
@@ -111,7 +111,7 @@ UNSTATED = (
     ),
     Unstated("bfe_width", (0.5,), "1.0 in the base code for person data", when={"drop": "bfe"}),
     Unstated("dilated", (False,), "'some dilated convolutions': the usual 2 and 4 (Yu et al., CVPR 2017)"),
-    Unstated("head_init", ("torch",), "base code"),
+    Unstated("head_init", ("torch",), "base code: Kaiming weights, BN scales from N(1, 0.02), biases 0"),
     Unstated("margin", (0.3,), "base code; the paper cites Hermans et al., who prefer the soft margin"),
     Unstated("label_smoothing", (0.05, 0.2), "base code, and Szegedy et al., CVPR 2016, section 7"),
     Unstated("normalise", (True,), "base code: Euclidean distance between features as they are"),

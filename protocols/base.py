@@ -74,7 +74,8 @@ class Rules:
 class Counts:
     """How many images and identities a correct copy of a release has.
 
-    ``gallery`` counts all files of the gallery folder, ``junk`` and ``distractors`` among them.
+    ``gallery`` counts all files of the gallery folder, ``junk`` and ``distractors`` among them;
+    ``images`` is the data set's size as its authors count it, and may leave out hand-drawn queries.
     """
 
     train: int
@@ -84,7 +85,9 @@ class Counts:
     distractors: int
     train_pids: int
     query_pids: int
+    test_pids: int
     cameras: int
+    images: int
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ def market1501() -> Protocol:
             distractors=2_798,
             train_pids=751,
             query_pids=750,
+            test_pids=750,
             cameras=6,
+            images=32_668,
         ),
         load=load,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reproductions.jobs import Job
+from reproductions.paper import Paper
 from reproductions.records import SeedRecord, commit, load_records
 
 
@@ -30,50 +31,64 @@ def campaign_name() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}-{(commit() or 'no-git')[:7]}"
 
 
+def announcement(
+    paper: Paper, jobs: Sequence[Job], seeds: Sequence[int], records: Sequence[SeedRecord]
+) -> str:
+    """What will run, on what and why, before anything does."""
+    lines = [f"{paper.key}: {paper.title} ({paper.venue} {paper.year})"]
+    if jobs[0].scale == "proxy":
+        lines.append(
+            "scale proxy: small networks on the embedded street. It checks that everything runs and "
+            "whether the paper's claims show; its scores compare with no published value."
+        )
+    else:
+        lines.append("scale paper: real data and the printed recipe; compared with the published values.")
+    for job in jobs:
+        done = recorded_seeds(job, records)
+        todo = _listed(seed for seed in seeds if seed not in done)
+        kept = _listed(seed for seed in seeds if seed in done)
+        lines.append(f"  {job.name} on {job.dataset} [{job.row_hash}]: seeds to run {todo}; recorded {kept}")
+    return "\n".join(lines)
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"
+
+
 def run_jobs(
     jobs: Sequence[Job],
     seeds: Sequence[int],
     *,
     device: str,
     results: Path,
-    tracking_uri: str,
+    tracking_uri: str | None,
+    fresh: bool,
     console: Console,
 ) -> None:
-    """Run every seed of every job that ``results`` does not hold yet.
+    """Run every seed of every job that ``results`` does not hold yet; with ``fresh``, every seed anew.
 
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded.
     """
-    records = load_records(results)
-    todo = [(job, seed) for job in jobs for seed in seeds if seed not in recorded_seeds(job, records)]
-    if not todo:
+    records = [] if fresh else load_records(results)
+    todo = {job: [seed for seed in seeds if seed not in recorded_seeds(job, records)] for job in jobs}
+    if not any(todo.values()):
         return
-    from reproductions.execute import run_seed  # torch takes seconds to import
-    from reproductions.track import Tracker
+    from reproductions.execute import forget, run_seed  # torch and mlflow take seconds to import
+    from reproductions.track import Tracker, default_uri
 
-    tracker = Tracker(tracking_uri, campaign_name(), console)
-    for job in jobs:
-        missing = [seed for one, seed in todo if one is job]
+    tracker = Tracker(tracking_uri or default_uri(), campaign_name(), console)
+    for job, missing in todo.items():
         for seed in missing:
-            run_id = tracker.start_seed(job, seed)
-            finished = False
-            try:
+            if fresh:
+                forget(job, seed)
+            with tracker.seed(job, seed) as run:
                 record, files = run_seed(
-                    job,
-                    seed,
-                    device,
-                    results,
-                    console,
-                    after_epoch=lambda entry, run_id=run_id: tracker.log_epoch(run_id, entry),
-                    run_id=run_id,
+                    job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
                 )
-                finished = True
-            finally:
-                if not finished:
-                    tracker.stop_seed(run_id)
-            tracker.finish_seed(run_id, record, files)
+                run.finish(record, files)
             console.print(seed_line(record))
         if missing:
-            tracker.summarise(job, recorded_seeds(job, load_records(results)).values(), {})
+            tracker.summarise(job, list(recorded_seeds(job, load_records(results)).values()))
 
 
 def seed_line(record: SeedRecord) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from protocols.ranking import Ranks
 from reproductions.checkpoint import Checkpoint
 from reproductions.images import decode
 from reproductions.jobs import Job, Release, Street
+from reproductions.places import PROJECT
 from reproductions.progress import progress_bar
-from reproductions.records import PROJECT, SeedRecord, provenance
+from reproductions.records import SeedRecord, provenance
 from reproductions.training import Entry, Gallery, evaluate, make_accelerator, seed_everything, train
 from retable.files import write_atomically
 
@@ -71,7 +73,7 @@ def run_seed(
     Args:
         job: what to run.
         seed: decides everything random.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``, which takes a GPU if there is one.
         results: folder of the records.
         console: where progress is shown.
         after_epoch: called with each new epoch's entry.
@@ -80,7 +82,7 @@ def run_seed(
     Raises ``RetableError`` for missing or damaged data, weights or checkpoints, and a full disk.
     """
     started = time.time()
-    accelerator = make_accelerator(device, job.recipe.precision)
+    accelerator = make_accelerator(pick_device(device), job.recipe.precision)
     data = load_data(job, accelerator.device, console)
     method = build(job, seed, data.num_pids).to(accelerator.device)
     state = _train(job, seed, method, data, accelerator, console, after_epoch)
@@ -188,6 +190,11 @@ def artefacts(row_hash: str, seed: int) -> Artefacts:
     return Artefacts(folder / "weights.safetensors", folder / "ranks.npz")
 
 
+def forget(job: Job, seed: int) -> None:
+    """Delete the checkpoint and the artefacts of a seed, so that it starts anew."""
+    rmtree(run_folder(job.row_hash, seed), ignore_errors=True)
+
+
 def _keep(job: Job, seed: int, method: Method, ranks: Ranks) -> Artefacts:
     """Write weights and ranks, and drop the checkpoint that they replace."""
     kept = artefacts(job.row_hash, seed)
@@ -199,6 +206,13 @@ def _keep(job: Job, seed: int, method: Method, ranks: Ranks) -> Artefacts:
     )
     (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
     return kept
+
+
+def pick_device(device: str) -> str:
+    """What ``"auto"`` means here."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name(device: torch.device) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from protocols import PROTOCOLS, Protocol
-from protocols.crosswalk import STREET_VERSION, Dials, street
+from protocols.crosswalk import SIZES, STREET_VERSION, Dials, street
 from protocols.files import locate
+from reproductions.paper import Paper, RunScale
 from reproductions.progress import progress_bar
 from reproductions.recipe import Recipe
-from reproductions.paper import Paper, RunScale
 from retable.errors import WeightsError
 
 STREET = "crosswalk"
@@ -41,7 +41,7 @@ class Street:
         """Everything that decides its bytes."""
         return {
             "street": STREET_VERSION,
-            "size": self.size,
+            "size": asdict(SIZES[self.size]),
             "seed": self.seed,
             "dials": asdict(self.dials),
         }
@@ -68,13 +68,13 @@ class Release:
         return locate(self.protocol, self.data_root)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One row on one data set at one scale.
 
     Attributes:
         paper: key of the paper.
-        table: the first table that prints the row.
+        table: the first table that prints the row; ``prose`` for a row that none prints.
         row: the row's label.
         dataset: key of the data set, or ``"crosswalk"``.
         scale: ``"paper"`` or ``"proxy"``.
@@ -145,7 +145,7 @@ def make_job(
     data = Street() if dataset == STREET else Release(PROTOCOLS.get(dataset)(), root or Path())
     return Job(
         paper=paper.key,
-        table=spec.tables[0],
+        table=spec.tables[0] if spec.tables else "prose",
         row=row,
         dataset=dataset,
         scale=scale,

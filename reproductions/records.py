@@ -10,11 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from reproductions.places import PROJECT
 from retable.errors import RetableError
 from retable.files import write_atomically
-
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = PROJECT / "results"
 
 
 class Provenance(BaseModel):

@@ -1,19 +1,12 @@
 """``python -m reproductions.run PAPER``: train a paper's rows, record every seed and show what came out."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from reproductions.campaign import recorded_seeds, run_jobs
 from reproductions.cli import DONE, execute
-from reproductions.jobs import Job
-from reproductions.paper import RunScale
-from reproductions.records import RESULTS, load_records
-from reproductions.selection import data_root, select_jobs
-from reproductions.spec import load_paper
+from reproductions.places import RESULTS
 
 DEFAULT_SEEDS = 4
 
@@ -25,26 +18,26 @@ def main(
     on: Annotated[
         list[str] | None, typer.Option(help="a data set's key, or crosswalk; may be repeated")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="run seeds 0..N-1 [default: 4]")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="run seeds 0..N-1 (default: 4)")] = None,
     seed: Annotated[list[int] | None, typer.Option(min=0, help="run this seed; may be repeated")] = None,
     scale: Annotated[
-        RunScale | None,
-        typer.Option(help="paper: real data; proxy: the street [default: paper if data are found]"),
+        Literal["paper", "proxy"] | None,
+        typer.Option(help="paper: real data; proxy: the street (default: paper if data are found)"),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option("--data-root", help="folder of the data sets [default: $REID_DATA]")
+        Path | None, typer.Option("--data-root", help="folder of the data sets (default: $REID_DATA)")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="imagenet, none or a file [default: the recipe's]")
+        str | None, typer.Option(help="imagenet, none or a file (default: the recipe's)")
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
     ] = "auto",
     precision: Annotated[
-        Literal["bf16", "fp32"] | None, typer.Option(help="arithmetic [default: the recipe's]")
+        Literal["bf16", "fp32"] | None, typer.Option(help="arithmetic (default: the recipe's)")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store [default: $MLFLOW_TRACKING_URI, else mlflow.db here]")
+        str | None, typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
     ] = None,
     results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="run recorded seeds again, from the start")] = False,
@@ -58,8 +51,18 @@ def main(
     Without --row or --table these are the paper's headline rows. Seeds that are recorded already are
     not run again; an interrupted command goes on after its last finished epoch.
     """
+    # Imported here, as --help need not wait for them.
+    from rich.console import Console
+
+    from reproductions.campaign import announcement, run_jobs
+    from reproductions.outcome import Outcome
+    from reproductions.records import load_records
+    from reproductions.selection import data_root, select_jobs
+    from reproductions.spec import load_paper
+
     console = Console()
     spec = load_paper(paper)
+    chosen = sorted(set(seed)) if seed else list(range(seeds or DEFAULT_SEEDS))
     jobs = select_jobs(
         spec,
         table=table,
@@ -70,7 +73,22 @@ def main(
         weights=weights,
         precision=precision,
     )
-    chosen = sorted(set(seed)) if seed else list(range(seeds or DEFAULT_SEEDS))
+    console.print(announcement(spec, jobs, chosen, load_records(results)), markup=False, soft_wrap=True)
+    if dry_run:
+        return DONE
+    run_jobs(
+        jobs,
+        chosen,
+        device=device,
+        results=results,
+        tracking_uri=tracking_uri,
+        fresh=fresh,
+        console=console,
+    )
+    outcome = Outcome(spec, jobs, chosen, load_records(results, spec.key))
+    outcome.show(console)
+    if json_file:
+        outcome.save(json_file)
     return DONE
 
 

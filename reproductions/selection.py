@@ -78,7 +78,7 @@ def select_jobs(
             raise UnknownName(f"data set of {paper.key}", name, known)
     here = datasets_here(paper, root)
     if scale is None:
-        scale = "paper" if here and STREET not in datasets or set(datasets) - {STREET} else "proxy"
+        scale = "paper" if (here and STREET not in datasets) or set(datasets) - {STREET} else "proxy"
     if scale == "proxy":
         if others := set(datasets) - {STREET}:
             raise RetableError(

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from reproductions.campaign import campaign_name, group_by_row
 from reproductions.cli import DONE, execute
-from reproductions.records import RESULTS, SeedRecord, load_records
+from reproductions.places import RESULTS
+from reproductions.records import SeedRecord, load_records
 from reproductions.spec import load_paper
 from retable.errors import RetableError
 
@@ -17,7 +18,7 @@ from retable.errors import RetableError
 def main(
     paper: Annotated[str | None, typer.Argument(help="key of one paper; default: all")] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store [default: $MLFLOW_TRACKING_URI, else mlflow.db here]")
+        str | None, typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
     ] = None,
     results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
 ) -> int:
@@ -41,7 +42,7 @@ def log_missing(records: Iterable[SeedRecord], uri: str | None) -> int:
             for record in missing:
                 store.log_record(record, campaign_name())
             if missing:
-                store.summarise(store.parent(row[0], campaign_name()), row, {})
+                store.summarise(store.parent(row[0], campaign_name()), row)
             logged += len(missing)
     except Exception as error:  # whatever the store or its server raises
         raise RetableError(f"{uri}: {error}; {logged} records were logged, try again later") from error

@@ -6,8 +6,8 @@ reached stops nothing: training goes on, and ``python -m reproductions.sync`` lo
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -16,8 +16,13 @@ from rich.console import Console
 
 from reproductions.execute import Artefacts, artefacts
 from reproductions.jobs import Job
-from reproductions.records import PROJECT, SeedRecord
+from reproductions.judgement import Judgement
+from reproductions.paper import Cell
+from reproductions.places import PROJECT
+from reproductions.records import SeedRecord
+from reproductions.spec import load_paper
 from reproductions.training import Entry
+from reproductions.verdicts import Verdict
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -95,13 +100,8 @@ class Store:
         metrics = {f"test/{name}": value for name, value in record.metrics.items()}
         metrics |= {f"untrained/{name}": value for name, value in record.untrained.items()}
         self._log(run_id, metrics=metrics, params=flatten(record.identity | {"options": record.options}))
-        self._tag(
-            run_id,
-            {
-                "retable.dirty": str(record.provenance.dirty),
-                "mlflow.source.git.commit": record.provenance.commit or "",
-            },
-        )
+        self.client.set_tag(run_id, "retable.dirty", str(record.provenance.dirty))
+        self.client.set_tag(run_id, "mlflow.source.git.commit", record.provenance.commit or "")
         self._log_inputs(run_id, record)
         self.client.log_dict(run_id, record.model_dump(mode="json"), "record.json")
         for file in (files.weights, files.ranks):
@@ -116,24 +116,18 @@ class Store:
             self.log_epoch(run_id, entry)
         self.finish_seed(run_id, record, artefacts(record.row_hash, record.seed))
 
-    def summarise(
-        self, run_id: str, records: Iterable[SeedRecord], judged: Mapping[str, Mapping[str, float | str]]
-    ) -> None:
-        """Mean, deviation and number of seeds on the row's run; what the UI cannot compute itself.
+    def summarise(self, run_id: str, records: Sequence[SeedRecord]) -> None:
+        """Mean, deviation and number of seeds on the row's run; the UI cannot compute them itself.
 
-        ``judged`` maps a metric to its ``published`` value, ``gap`` and ``verdict``, at paper scale.
+        At scale ``paper`` also each printed value, our gap to it and, as a tag, the verdict.
         """
-        records = list(records)
         values = {name: [record.metrics[name] for record in records] for name in records[0].metrics}
         metrics = {f"test/{name}.mean": fmean(scores) for name, scores in values.items()}
         metrics |= {f"test/{name}.std": stdev(scores) for name, scores in values.items() if len(scores) > 1}
         metrics |= {f"test/{name}.n": float(len(scores)) for name, scores in values.items()}
-        for name, verdict in judged.items():
-            metrics |= {
-                f"published/{name}": float(verdict["published"]),
-                f"gap/{name}": float(verdict["gap"]),
-            }
-            self._tag(run_id, {f"retable.verdict.{name}": str(verdict["verdict"])})
+        for cell, verdict in judged_cells(records):
+            metrics |= {f"published/{cell.metric}": float(cell.value), f"gap/{cell.metric}": verdict.gap}
+            self.client.set_tag(run_id, f"retable.verdict.{cell.metric}", verdict.word)
         self._log(run_id, metrics=metrics)
         self.client.set_terminated(run_id, "FINISHED")
 
@@ -186,10 +180,6 @@ class Store:
             params=[Param(name, value) for name, value in (params or {}).items()],
         )
 
-    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        for name, value in tags.items():
-            self.client.set_tag(run_id, name, value)
-
     def _log_inputs(self, run_id: str, record: SeedRecord) -> None:
         """The data set's lists as inputs: names and digest, nothing is uploaded."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -222,32 +212,22 @@ class Tracker:
         self.store: Store | None = None
         self.store = self._attempt(Store, uri)
 
-    def start_seed(self, row: Row, seed: int) -> str | None:
-        """Run id of the seed's run, None while the store cannot be reached."""
-        return self._with_store(lambda store: store.child(row, seed, self.campaign))
+    @contextmanager
+    def seed(self, row: Row, seed: int) -> Iterator["SeedRun"]:
+        """The run of one seed; left by an exception it is marked killed, to be continued."""
+        run = SeedRun(self, self.with_store(lambda store: store.child(row, seed, self.campaign)))
+        try:
+            yield run
+        except BaseException:
+            run.stop()
+            raise
 
-    def log_epoch(self, run_id: str | None, entry: Entry) -> None:
-        """See ``Store.log_epoch``."""
-        if run_id:
-            self._with_store(lambda store: store.log_epoch(run_id, entry))
-
-    def finish_seed(self, run_id: str | None, record: SeedRecord, files: Artefacts) -> None:
-        """See ``Store.finish_seed``."""
-        if run_id:
-            self._with_store(lambda store: store.finish_seed(run_id, record, files))
-
-    def stop_seed(self, run_id: str | None) -> None:
-        """Mark a run that was interrupted; the same command continues it."""
-        if run_id:
-            self._with_store(lambda store: store.client.set_terminated(run_id, "KILLED"))
-
-    def summarise(
-        self, row: Row, records: Iterable[SeedRecord], judged: Mapping[str, Mapping[str, float | str]]
-    ) -> None:
+    def summarise(self, row: Row, records: Sequence[SeedRecord]) -> None:
         """See ``Store.summarise``."""
-        self._with_store(lambda store: store.summarise(store.parent(row, self.campaign), records, judged))
+        self.with_store(lambda store: store.summarise(store.parent(row, self.campaign), records))
 
-    def _with_store(self, do: Callable[[Store], T]) -> T | None:
+    def with_store(self, do: Callable[[Store], T]) -> T | None:
+        """The answer of the store, None if it cannot be reached."""
         return None if self.store is None else self._attempt(do, self.store)
 
     def _attempt(self, do: Callable[[Any], T], argument: object) -> T | None:
@@ -255,13 +235,49 @@ class Tracker:
             return do(argument)
         except Exception as error:  # whatever a store, its server or its disk does, training goes on
             self.store = None
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             self.console.print(
-                f"[yellow]tracking stopped:[/] {self.uri}: {reason}\n"
+                f"tracking stopped: {self.uri}: {reason}\n"
                 "Training goes on and every finished seed is recorded. To log them when the store is "
-                f"back: python -m reproductions.sync --tracking-uri {self.uri}"
+                f"back: python -m reproductions.sync --tracking-uri {self.uri}",
+                style="yellow",
+                markup=False,
             )
             return None
+
+
+class SeedRun:
+    """One seed in the store; does nothing while the store cannot be reached (``run_id`` is None)."""
+
+    def __init__(self, tracker: Tracker, run_id: str | None) -> None:
+        self.tracker, self.run_id = tracker, run_id
+
+    def log_epoch(self, entry: Entry) -> None:
+        """See ``Store.log_epoch``."""
+        self._tell(lambda store, run_id: store.log_epoch(run_id, entry))
+
+    def finish(self, record: SeedRecord, files: Artefacts) -> None:
+        """See ``Store.finish_seed``."""
+        self._tell(lambda store, run_id: store.finish_seed(run_id, record, files))
+
+    def stop(self) -> None:
+        """Mark the run as interrupted."""
+        self._tell(lambda store, run_id: store.client.set_terminated(run_id, "KILLED"))
+
+    def _tell(self, do: Callable[[Store, str], None]) -> None:
+        if (run_id := self.run_id) is not None:
+            self.tracker.with_store(lambda store: do(store, run_id))
+
+
+def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[Cell, Verdict]]:
+    """The printed cells of the records' row and data set with their verdicts; none for proxies."""
+    one = records[0]
+    if one.scale != "paper":
+        return []
+    paper = load_paper(one.paper)
+    judgement = Judgement(paper, records)
+    answers = [judgement.answer(cell) for cell in paper.select(row=one.row, dataset=one.dataset)]
+    return [(a.cell, a.verdict) for a in answers if a.verdict is not None and a.verdict.n]
 
 
 def describe(row: Row) -> str:

@@ -107,10 +107,17 @@ def test_smoothed_targets_are_one_minus_epsilon_onehot_plus_epsilon_over_k(epsil
     torch.testing.assert_close(smoothed_cross_entropy(logits, pids, epsilon), expected)
 
 
-def test_losses_are_float32_under_bfloat16_autocast():
+def test_anchor_without_a_negative_costs_nothing_however_far_its_positives():
+    features = torch.tensor([[0.0], [1e6], [3e6]])
+
+    assert batch_hard_triplet(features, torch.tensor([0, 0, 0])) == 0
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_losses_of_bfloat16_features_are_float32(autocast):
     x, pids = torch.randn(8, 16).bfloat16(), torch.arange(8) % 4
 
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         losses = batch_hard_triplet(x, pids), smoothed_cross_entropy(x, pids, 0.1)
 
     expected = batch_hard_triplet(x.float(), pids), smoothed_cross_entropy(x.float(), pids, 0.1)

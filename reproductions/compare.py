@@ -1,0 +1,122 @@
+"""``python -m reproductions.compare [PAPER]``: verdicts from recorded runs, for cells and claims."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Literal
+
+import typer
+
+from reproductions.cli import DONE, FAILED, Rows, execute, show, text
+from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
+from reproductions.places import RESULTS
+from reproductions.records import load_records
+from reproductions.spec import load_paper, paper_keys
+from reproductions.verdicts import confirmed, summary
+
+CELL_COLUMNS = (
+    *("table", "row", "dataset", "metric", "published", "std", "measured", "deviation", "seeds"),
+    *("gap", "low", "high", "tolerance", "verdict", "note"),
+)
+CLAIM_COLUMNS = ("claim", "scale", "verdict", "statement", "details")
+
+
+def main(
+    paper: Annotated[str | None, typer.Argument(help="key of one paper; default: all")] = None,
+    results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
+    form: Annotated[
+        Literal["table", "csv", "json", "markdown"], typer.Option("--format", help="how to print")
+    ] = "table",
+    everything: Annotated[
+        bool, typer.Option("--all", help="also cells without seeds, and claims that were not run")
+    ] = False,
+) -> int:
+    """Judge printed cells and claims by the recorded runs; exits with 1 if a cell is below."""
+    records = load_records(results)
+    papers = [load_paper(key) for key in ([paper] if paper else paper_keys())]
+    judgements = [Judgement(one, [r for r in records if r.paper == one.key]) for one in papers]
+    shown = {judgement.paper.key: _rows(judgement, everything) for judgement in judgements}
+    if form == "json":
+        print(json.dumps(shown, indent=1))
+    else:
+        for judgement in judgements:
+            _print(judgement, shown[judgement.paper.key], form)
+    return FAILED if any(answer.fails for judgement in judgements for answer in judgement.cells) else DONE
+
+
+def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, object]]]:
+    cells = [a for a in judgement.cells if a.verdict and (everything or a.verdict.word != "unrun")]
+    claims = [a for a in judgement.claims if everything or a.verdict.word != "unrun"]
+    return {
+        "cells": [cell_row(judgement, answer) for answer in cells],
+        "claims": [claim_row(answer) for answer in claims],
+    }
+
+
+def _print(judgement: Judgement, rows: Mapping[str, Rows], form: str) -> None:
+    typer.echo(f"{judgement.paper.key}: {judgement.paper.title}\n{summary_line(judgement)}\n")
+    for kind, columns in (("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
+        if not rows[kind]:
+            continue
+        if form == "markdown":
+            typer.echo(markdown(rows[kind], columns) + "\n")
+        else:
+            show(rows[kind], columns, "csv" if form == "csv" else "table")
+
+
+def summary_line(judgement: Judgement) -> str:
+    """For example ``8 within, 178 unrun; claims at proxy: 3 of 8 hold, 1 undecided``."""
+    parts = [summary(answer.verdict.word for answer in judgement.cells if answer.verdict)]
+    for scale in ("paper", "proxy"):
+        words = [answer.verdict.word for answer in judgement.claims if answer.scale == scale]
+        counts = [f"{words.count('holds')} of {len(words)} hold"]
+        counts += [
+            f"{words.count(word)} {word}" for word in ("reversed", "undecided", "unrun") if word in words
+        ]
+        parts.append(f"claims at {scale}: {', '.join(counts)}")
+    primary = {a.cell.id: a.verdict for a in judgement.cells if a.verdict and a.cell.is_primary}
+    if findings := confirmed(primary):
+        parts.append(f"findings at 5 % false discoveries: {', '.join(sorted(findings))}")
+    return "; ".join(parts)
+
+
+def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
+    """One judged cell by ``CELL_COLUMNS``; measured values are rounded here and nowhere before."""
+    cell, verdict = answer.cell, answer.verdict
+    assert verdict is not None
+    row: dict[str, object] = cell.model_dump(include={"table", "row", "dataset", "metric", "std"})
+    row |= {"published": cell.printed, "verdict": verdict.word, "note": answer.note}
+    if cell.scale == "exact":
+        return row | {"measured": f"{float(cell.value) + verdict.gap:g}"}
+    scores = list(judgement.scores(cell.row, cell.dataset, cell.metric, "paper").values())
+    row |= {"seeds": len(scores), "tolerance": cell.tolerance}
+    if scores:
+        row |= {"measured": f"{fmean(scores):.2f}", "gap": f"{verdict.gap:+.2f}"}
+        row |= {"low": f"{verdict.low:+.2f}", "high": f"{verdict.high:+.2f}"}
+    if len(scores) > 1:
+        row["deviation"] = f"{stdev(scores):.2f}"
+    return row
+
+
+def claim_row(answer: ClaimAnswer) -> dict[str, object]:
+    """One claim by ``CLAIM_COLUMNS``."""
+    return {
+        "claim": answer.claim.id,
+        "scale": answer.scale,
+        "verdict": answer.verdict.word,
+        "statement": answer.claim.statement,
+        "details": answer.verdict.details,
+    }
+
+
+def markdown(rows: Rows, columns: tuple[str, ...]) -> str:
+    """Rows as a GitHub table."""
+    from tabulate import tabulate
+
+    body = [[text(row.get(name)) for name in columns] for row in rows]
+    return str(tabulate(body, columns, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    execute(main)

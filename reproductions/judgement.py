@@ -1,0 +1,147 @@
+"""From recorded runs to an answer for every cell and every claim of a paper."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from protocols import PROTOCOLS, Counts
+from reproductions.claims import ClaimVerdict, judge_claim
+from reproductions.jobs import STREET, Job, make_job
+from reproductions.paper import PERCENTAGES, Cell, Claim, Paper, RunScale
+from reproductions.records import SeedRecord
+from reproductions.verdicts import Verdict, judge_cell, judge_exact
+
+
+@dataclass(frozen=True, slots=True)
+class CellAnswer:
+    """What can be said of one printed number.
+
+    ``verdict`` is None for numbers that are not ours to judge, and ``reason`` then says why; with a
+    verdict it says what is missing, if anything is.
+    """
+
+    cell: Cell
+    verdict: Verdict | None
+    reason: str
+
+    @property
+    def fails(self) -> bool:
+        """Whether this speaks against the paper or our code."""
+        return self.verdict is not None and self.verdict.fails
+
+    @property
+    def note(self) -> str:
+        """What a reader should know beside the word."""
+        if self.verdict is None or self.verdict.word != "within":
+            return self.reason
+        notes = ["exceeds the printed value"] if self.verdict.exceeds else []
+        if self.verdict.reading and self.verdict.reading != self.cell.printed:
+            notes.append(f"read as {self.verdict.reading}, see errata")
+        return "; ".join(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAnswer:
+    """The answer to one claim at one scale."""
+
+    claim: Claim
+    scale: RunScale
+    verdict: ClaimVerdict
+
+
+class Judgement:
+    """All answers for one paper, from the records that belong to its present definition.
+
+    Records of a row whose recipe, options, protocol or data have changed since do not count.
+    """
+
+    def __init__(self, paper: Paper, records: Sequence[SeedRecord]) -> None:
+        self.paper = paper
+        self._by_hash: dict[str, dict[int, SeedRecord]] = {}
+        for record in sorted(records, key=lambda record: record.seed):
+            self._by_hash.setdefault(record.row_hash, {})[record.seed] = record
+
+    @cached_property
+    def cells(self) -> list[CellAnswer]:
+        """An answer for each cell, in printed order."""
+        return [self.answer(cell) for cell in self.paper.cells]
+
+    @cached_property
+    def claims(self) -> list[ClaimAnswer]:
+        """An answer for each claim at each of its scales."""
+        return [self.answer_claim(claim, scale) for claim in self.paper.claims for scale in claim.scales]
+
+    def answer(self, cell: Cell) -> CellAnswer:
+        """Judge one printed number."""
+        if cell.kind == "cited":
+            return CellAnswer(cell, None, f"quoted: {self.paper.cited[cell.row].reference}")
+        if cell.scale == "exact":
+            return _answer_exact(cell)
+        if cell.is_deviation:
+            return CellAnswer(cell, None, "a printed deviation: shown beside its mean, not judged")
+        if cell.metric not in PERCENTAGES:
+            return CellAnswer(cell, None, f"{cell.metric} depends on hardware or data that are not named")
+        scores = list(self.scores(cell.row, cell.dataset, cell.metric, "paper").values())
+        verdict = judge_cell(cell, scores)
+        return CellAnswer(cell, verdict, self._missing(cell, verdict))
+
+    def answer_claim(self, claim: Claim, scale: RunScale) -> ClaimAnswer:
+        """Judge one claim, at scale ``proxy`` on the embedded street."""
+        verdict = judge_claim(
+            claim,
+            lambda row, dataset, metric: self.scores(row, dataset, metric, scale),
+            scale=scale,
+            datasets=[STREET] if scale == "proxy" else None,
+        )
+        return ClaimAnswer(claim, scale, verdict)
+
+    def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
+        """Recorded seeds of a row, in rising order; none where the data set has no protocol."""
+        if dataset != STREET and dataset not in PROTOCOLS.names():
+            return {}
+        return self.records_of(make_job(self.paper, row, dataset, scale))
+
+    def records_of(self, job: Job) -> dict[int, SeedRecord]:
+        """Recorded seeds of a job, in rising order."""
+        return self._by_hash.get(job.row_hash, {})
+
+    def scores(self, row: str, dataset: str, metric: str, scale: RunScale) -> Mapping[int, float]:
+        """``{seed: score}``; what a paper prints as mAP is the protocol's headline average precision."""
+        found = self.records(row, dataset, scale)
+        return {
+            seed: record.metrics[record.headline if metric == "mAP" else metric]
+            for seed, record in found.items()
+        }
+
+    def _missing(self, cell: Cell, verdict: Verdict) -> str:
+        if cell.dataset not in PROTOCOLS.names():
+            return f"no protocol for {cell.dataset} yet"
+        command = f'python -m reproductions.run {self.paper.key} --row "{cell.row}" --on {cell.dataset}'
+        match verdict.word:
+            case "unrun":
+                return f"no seeds at scale paper: {command} --seeds 4 --data-root DIR"
+            case "open":
+                return f"{verdict.n} seeds leave it open: {command} --seeds {2 * max(2, verdict.n)}"
+            case _:
+                return ""
+
+
+def _answer_exact(cell: Cell) -> CellAnswer:
+    """A count of a data set, against the protocol's own."""
+    if cell.dataset not in PROTOCOLS.names():
+        return CellAnswer(cell, None, f"no protocol for {cell.dataset} yet")
+    value = _exact_values(PROTOCOLS.get(cell.dataset)().counts)[cell.metric]
+    return CellAnswer(cell, judge_exact(value, cell.printed, *cell.readings), "")
+
+
+def _exact_values(counts: Counts) -> dict[str, int]:
+    return {
+        "identities": counts.train_pids + counts.test_pids,
+        "images": counts.images,
+        "cameras": counts.cameras,
+        "train_pids": counts.train_pids,
+        "test_pids": counts.test_pids,
+        "train_images": counts.train,
+        "query_images": counts.query,
+        "gallery_images": counts.gallery,
+    }

@@ -1,0 +1,110 @@
+"""What a run command shows at its end: measured mean and deviation, verdicts, claims."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from reproductions.cli import show
+from reproductions.compare import CELL_COLUMNS, CLAIM_COLUMNS, cell_row, claim_row
+from reproductions.jobs import Job
+from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
+from reproductions.paper import Paper
+from reproductions.records import SeedRecord
+
+METRICS = {
+    "mAP": "mAP",
+    "mAP_trapezoid": "mAP trapezoid",
+    "mINP": "mINP",
+    "rank1": "rank-1",
+    "rank5": "rank-5",
+    "rank10": "rank-10",
+}
+
+
+class Outcome:
+    """The recorded seeds of some jobs, of those asked for, and what they say of the paper."""
+
+    def __init__(
+        self, paper: Paper, jobs: Sequence[Job], seeds: Sequence[int], records: Sequence[SeedRecord]
+    ) -> None:
+        self.paper, self.jobs, self.seeds = paper, jobs, seeds
+        self.judgement = Judgement(paper, records)
+
+    @property
+    def compares(self) -> bool:
+        """Whether these scores may stand beside published values."""
+        return all(job.scale == "paper" for job in self.jobs)
+
+    def records(self, job: Job) -> list[SeedRecord]:
+        """The job's records among the seeds asked for."""
+        return [record for seed, record in self.judgement.records_of(job).items() if seed in self.seeds]
+
+    def show(self, console: Console) -> None:
+        """Print measurements, then verdicts (none at scale proxy) and the claims that have runs."""
+        console.print(self._measurements())
+        data = self.as_data()
+        for name, columns in (("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
+            if data[name]:
+                show(data[name], columns, "table")
+
+    def save(self, path: Path) -> None:
+        """Write measurements, cells and claims as JSON."""
+        path.write_text(json.dumps(self.as_data(), indent=1) + "\n", encoding="utf-8")
+
+    def as_data(self) -> dict[str, Any]:
+        """The same as plain data, unrounded."""
+        return {
+            "paper": self.paper.key,
+            "scale": self.jobs[0].scale,
+            "rows": [
+                {
+                    "row": job.row,
+                    "dataset": job.dataset,
+                    "row_hash": job.row_hash,
+                    "seeds": {record.seed: record.metrics for record in self.records(job)},
+                    "untrained": {record.seed: record.untrained for record in self.records(job)},
+                }
+                for job in self.jobs
+            ],
+            "cells": [cell_row(self.judgement, a) for a in self._answers()] if self.compares else [],
+            "claims": [claim_row(answer) for answer in self._claims()],
+        }
+
+    def _measurements(self) -> Table:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("row", "data set", "seeds", *METRICS.values(), "untrained rank-1"):
+            table.add_column(name, justify="left" if name in ("row", "data set") else "right")
+        for job in self.jobs:
+            records = self.records(job)
+            scores = [mean_and_deviation([record.metrics[name] for record in records]) for name in METRICS]
+            before = mean_and_deviation([record.untrained["rank1"] for record in records])
+            table.add_row(job.row, job.dataset, str(len(records)), *scores, before)
+        return table
+
+    def _answers(self) -> list[CellAnswer]:
+        """Answers to the judged cells of the rows and data sets that were run."""
+        run = {(job.row, job.dataset) for job in self.jobs}
+        answers = (a for a in self.judgement.cells if (a.cell.row, a.cell.dataset) in run)
+        return [answer for answer in answers if answer.verdict is not None]
+
+    def _claims(self) -> list[ClaimAnswer]:
+        """Answers to the claims about the rows that were run, where every row has a seed."""
+        scale, rows = self.jobs[0].scale, {job.row for job in self.jobs}
+        return [
+            answer
+            for answer in self.judgement.claims
+            if answer.scale == scale and rows & set(answer.claim.rows) and answer.verdict.word != "unrun"
+        ]
+
+
+def mean_and_deviation(scores: Sequence[float]) -> str:
+    """For example ``88.47 ± 0.15``; the sample deviation, with divisor n - 1."""
+    if len(scores) < 2:
+        return f"{scores[0]:.2f}" if scores else ""
+    return f"{fmean(scores):.2f} ± {stdev(scores):.2f}"

@@ -1,0 +1,331 @@
+"""What a paper is once its folder has been read: rows, cells, claims, errata. See ``reproductions.spec``."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from reproductions.recipe import Recipe
+from reproductions.transcript import half_of_last_digit
+from retable.errors import UnknownName
+
+Kind = Literal["proposed", "cited", "statistic"]
+Scale = Literal["exact", "paper"]
+Spread = Literal["population", "sample"]
+ClaimKind = Literal["greater", "step", "monotone", "peak", "flat"]
+RunScale = Literal["proxy", "paper"]
+Mark = Literal["wrong", "rounded", "unclear", "unsupported", "right"]
+
+PERCENTAGES = frozenset({"mAP", "mAP_trapezoid", "mINP", "rank1", "rank5", "rank10", "rank20"})
+PRIMARY = frozenset({"mAP", "rank1"})  # judged; the other ranks are shown
+
+
+class Data(BaseModel):
+    """Base of everything that is read from a paper's folder: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(Data):
+    """What a printed column holds; ``metric`` is left out where it changes from row to row."""
+
+    dataset: str
+    metric: str | None = None
+
+
+class Table(Data):
+    """How a printed table is to be read.
+
+    Attributes:
+        source: where it stands, for example ``"Table 2"``.
+        files: CSV files in the paper's folder.
+        columns: printed header -> data set and metric.
+        metrics: printed row -> metric, for tables of counts whose rows are the metrics.
+        header_lines: lines of the printed header.
+        groups: first row of a block -> the block's name.
+        setting: ``single-query``, ``multi-query``, ...; ``-`` where there is nothing to query.
+        runs: runs behind each mean of the paper's own rows.
+        cited_runs: runs behind each cited score.
+        resolution: step to which the authors rounded each run before they averaged.
+        spread: form of the printed deviations, with divisor n (population) or n - 1 (sample).
+        scale: ``exact`` for what needs no data, else ``paper``.
+        note: what a reader of the data should know.
+    """
+
+    source: str
+    files: tuple[str, ...]
+    columns: dict[str, Column]
+    metrics: dict[str, str] = {}
+    header_lines: PositiveInt = 1
+    groups: dict[str, str] = {}
+    setting: str = "single-query"
+    runs: PositiveInt = 1
+    cited_runs: PositiveInt = 1
+    resolution: Decimal | None = None
+    spread: Spread = "sample"
+    scale: Scale = "paper"
+    note: str = ""
+
+
+class Dataset(Data):
+    """A data set that the paper's tables name; ``queries`` is how many a single-query run ranks."""
+
+    queries: PositiveInt | None = None
+
+
+class RowEntry(Data):
+    """How one of the paper's own rows is run.
+
+    Attributes:
+        method: key of the method registry.
+        options: the method's options, where they differ from its defaults.
+        headline: one of the rows that the paper stands for; they run when none is named.
+        datasets: data sets to run it on besides those of its printed cells.
+        note: what a reader of the data should know.
+    """
+
+    method: str
+    options: dict[str, Any] = {}
+    headline: bool = False
+    datasets: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Row(RowEntry):
+    """A row of the paper's own, with its label, the tables that print it and all its data sets."""
+
+    label: str
+    tables: tuple[str, ...]
+
+
+class Cited(Data):
+    """A row quoted from another paper; ``auxiliary``: it uses information beyond the images and labels."""
+
+    reference: str
+    auxiliary: bool = False
+
+
+class Cell(Data):
+    """One printed number.
+
+    Attributes:
+        id: permanent name, for example ``sona-table2-SONA2-Net-market1501-mAP``; ``-std`` ends the
+            name of a printed deviation.
+        printed: the characters of the page, for example ``"88.67"`` or ``"±0.08"``.
+        value: their value, without the sign ±.
+        std: the deviation printed with it.
+        kind: ``proposed`` for a result of the paper's own, ``cited`` for another paper's, ``statistic`` for
+            deviations and counts of a data set.
+        method: key of the method that runs it; empty where there is none.
+        tolerance: distance that counts as reproduced; ``None`` for what is not judged as a score.
+        resolution: step to which each run behind the number was rounded.
+        spread: form of the deviations in its table.
+        bold: printed in bold.
+        readings: other values that the errata allow for it, as printed.
+    """
+
+    id: str
+    paper: str
+    table: str
+    row: str
+    group: str
+    dataset: str
+    setting: str
+    metric: str
+    printed: str
+    value: Decimal
+    std: str | None
+    runs: int
+    kind: Kind
+    method: str
+    scale: Scale
+    tolerance: float | None
+    resolution: Decimal
+    spread: Spread
+    bold: bool
+    readings: tuple[str, ...] = ()
+
+    @property
+    def is_deviation(self) -> bool:
+        """Whether this is the printed deviation of another cell."""
+        return self.id.endswith("-std")
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this cell counts in lists of findings: a score of the paper's own in mAP or rank 1."""
+        return self.kind == "proposed" and self.metric in PRIMARY
+
+    @property
+    def half_step(self) -> Decimal:
+        """Half of the last printed digit: the printed value is known to this, plus or minus."""
+        return half_of_last_digit(self.printed)
+
+
+class Target(NamedTuple):
+    """What the printed cells say about a claim on one data set, in one metric.
+
+    ``size`` is the printed first row minus the second, ``None`` unless both are printed; ``runs``
+    is behind each printed mean and ``resolution`` the step to which each run was rounded.
+    """
+
+    dataset: str
+    metric: str
+    size: Decimal | None
+    runs: int
+    resolution: Decimal
+
+
+class ClaimEntry(Data):
+    """Something the paper says about its rows; ``reproductions.claims`` has the rule of each kind.
+
+    Attributes:
+        id: permanent name inside the paper.
+        kind: ``greater`` (the first row scores higher than the second), ``step`` (by as much as printed),
+            ``monotone`` (scores rise in the order given), ``peak`` (no row beats the first), ``flat``.
+        rows: labels of the paper's own rows.
+        datasets: on each of which it is claimed.
+        metrics: in each of which it is claimed.
+        scales: where it can be tested; a ``step`` is a size, so only at ``paper``.
+        source: where the paper says it.
+        statement: what it says, in our words.
+        tolerance: percentage points that do not count; by default the cells' tolerance.
+    """
+
+    id: str
+    kind: ClaimKind
+    rows: Annotated[tuple[str, ...], Field(min_length=2)]
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("mAP",)
+    scales: tuple[RunScale, ...] = ("paper",)
+    source: str
+    statement: str
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _shape(self) -> "ClaimEntry":
+        if self.kind in ("greater", "step") and len(self.rows) != 2:
+            raise ValueError(f"{self.kind} compares two rows, found {len(self.rows)}")
+        if self.kind == "monotone" and len(self.rows) < 3:
+            raise ValueError("monotone needs three rows or more")
+        if self.kind == "step" and "proxy" in self.scales:
+            raise ValueError("a printed size says nothing about the proxy scale")
+        if self.kind in ("peak", "flat") and "proxy" in self.scales and self.tolerance is None:
+            raise ValueError(f"{self.kind} at the proxy scale needs a tolerance")
+        return self
+
+
+class Claim(ClaimEntry):
+    """A claim, and what the printed cells say about it on each data set and in each metric."""
+
+    targets: tuple[Target, ...]
+
+
+class Arithmetic(Data):
+    """One recomputation.
+
+    Attributes:
+        formula: arithmetic over printed cells; ``reproductions.errata`` has the grammar.
+        gives: its result, to as many digits as are shown.
+        says: what the sentence says instead, or as well; empty where it gives no number.
+    """
+
+    formula: str
+    gives: str
+    says: str = ""
+
+
+class Erratum(Data):
+    """A sentence held against the cells: a contradiction, or (mark ``right``) one that checks out.
+
+    Attributes:
+        id: permanent name inside the paper.
+        mark: ``wrong``; ``rounded`` where digits were cut off; ``unclear``; ``unsupported`` where no
+            table prints what it speaks of; ``right``.
+        source: where it stands.
+        printed: what it says, in our words.
+        follows: what the cells or other sources say.
+        check: recomputations from the printed cells.
+        readings: cell id -> other values it may have been meant to hold.
+    """
+
+    id: str
+    mark: Mark
+    source: str
+    printed: str
+    follows: str
+    check: tuple[Arithmetic, ...] = ()
+    readings: dict[str, tuple[str, ...]] = {}
+
+
+class Unstated(Data):
+    """A choice that the paper leaves open and the recipe has to make; ``key`` is a field of the recipe."""
+
+    key: str
+    chosen: Any
+    alternatives: tuple[Any, ...]
+    reason: str
+
+
+class Anomaly(Data):
+    """A printed number that fails a check of ``reproductions.checks``, looked into and kept as printed."""
+
+    cell: str
+    check: Literal["percentage", "order", "grim", "mean", "spread"]
+    reason: str
+
+
+class Paper(Data):
+    """Everything that a paper's folder says, checked.
+
+    Attributes:
+        artefacts: what the authors released: with code or weights a rerun *reproduces*, without it
+            *replicates* (ACM terminology, version 1.1).
+        rows: the paper's own rows by label, in printed order.
+        cells: every printed number, in printed order.
+        errata: contradictions; ``statements`` are sentences that check out.
+    """
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    arxiv: str
+    artefacts: str
+    datasets: dict[str, Dataset]
+    recipes: dict[str, Recipe]
+    unstated: tuple[Unstated, ...]
+    tables: dict[str, Table]
+    rows: dict[str, Row]
+    cited: dict[str, Cited]
+    cells: tuple[Cell, ...]
+    claims: tuple[Claim, ...]
+    errata: tuple[Erratum, ...]
+    statements: tuple[Erratum, ...]
+    anomalies: tuple[Anomaly, ...]
+
+    def row(self, label: str) -> Row:
+        """The paper's own row called ``label``. Raises ``UnknownName`` with near matches."""
+        if label not in self.rows:
+            raise UnknownName(f"row of {self.key}", label, self.rows)
+        return self.rows[label]
+
+    def table(self, name: str) -> Table:
+        """The table called ``name``, for example ``"table5"``. Raises ``UnknownName`` with near matches."""
+        if name not in self.tables:
+            raise UnknownName(f"table of {self.key}", name, self.tables)
+        return self.tables[name]
+
+    def select(
+        self,
+        *,
+        table: str | None = None,
+        row: str | None = None,
+        dataset: str | None = None,
+        metric: str | None = None,
+        kind: Kind | None = None,
+    ) -> list[Cell]:
+        """Cells that agree with everything named, in printed order; none is an empty list."""
+        wanted = {"table": table, "row": row, "dataset": dataset, "metric": metric, "kind": kind}
+        named = [(field, value) for field, value in wanted.items() if value is not None]
+        return [cell for cell in self.cells if all(getattr(cell, field) == value for field, value in named)]

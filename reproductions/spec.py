@@ -1,0 +1,214 @@
+"""Read a paper's folder, ``papers/KEY/``: ``paper.toml`` and the tables as printed, all of it checked.
+
+Everything that contradicts the schema or itself is a ``SpecError`` that names file, table, row and
+key. Loading imports nothing heavier than pydantic.
+"""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from reproductions.cells import FILE, Tables, known, refuse_impossible, refuse_two_values, with_readings
+from reproductions.paper import (
+    PERCENTAGES,
+    Anomaly,
+    Cell,
+    Cited,
+    Claim,
+    ClaimEntry,
+    Dataset,
+    Erratum,
+    Paper,
+    Row,
+    RowEntry,
+    Table,
+    Target,
+    Unstated,
+)
+from reproductions.recipe import Recipe
+from reproductions.transcript import fault, near
+from retable.errors import SpecError, UnknownName
+
+PAPERS = Path(__file__).with_name("papers")
+UNSTATED_DATASET = "unstated"  # of a number whose data set the paper does not name
+
+PLAIN = ("key", "title", "authors", "venue", "year", "arxiv", "artefacts")
+SECTIONS = (
+    *("datasets", "tables", "rows", "cited", "recipe"),
+    *("unstated", "claim", "erratum", "statement", "anomaly"),
+)
+
+M = TypeVar("M", bound=BaseModel)
+Toml = dict[str, Any]
+
+
+def paper_keys(folder: Path = PAPERS) -> list[str]:
+    """Keys of all papers, sorted: the folders that hold a ``paper.toml``."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
+
+
+@cache
+def load_paper(key: str, folder: Path = PAPERS) -> Paper:
+    """The paper called ``key``, read once.
+
+    Raises ``UnknownName`` with near matches, and ``SpecError`` for anything wrong in its files.
+    """
+    if key not in paper_keys(folder):
+        raise UnknownName("paper", key, paper_keys(folder))
+    try:
+        return _read_paper(folder / key)
+    except SpecError as error:
+        raise SpecError(f"papers/{key}/{error}") from None
+
+
+def _read_paper(folder: Path) -> Paper:
+    toml = _read_toml(folder / FILE)
+    known(toml, (*PLAIN, *SECTIONS), "top level", "key")
+    datasets = _blocks(toml, "datasets", Dataset)
+    entries, tables = _blocks(toml, "rows", RowEntry), _blocks(toml, "tables", Table)
+    cited, anomalies = _blocks(toml, "cited", Cited), _list(toml, "anomaly", Anomaly)
+    errata = _list(toml, "erratum", Erratum)
+    cells = with_readings(Tables(folder, datasets, tables, entries, cited).cells(), errata)
+    refuse_two_values(cells)
+    refuse_impossible(cells, datasets, anomalies)
+    content = {
+        **{name: toml[name] for name in PLAIN if name in toml},
+        "datasets": datasets,
+        "recipes": _recipes(toml),
+        "unstated": _unstated(toml),
+        "tables": tables,
+        "rows": {label: _row(label, entry, cells, datasets) for label, entry in entries.items()},
+        "cited": cited,
+        "cells": tuple(cells),
+        "claims": tuple(
+            _claim(entry, cells, entries, datasets) for entry in _list(toml, "claim", ClaimEntry)
+        ),
+        "errata": errata,
+        "statements": _list(toml, "statement", Erratum),
+        "anomalies": anomalies,
+    }
+    paper = _validated(Paper, content, "top level")
+    if paper.key != folder.name:
+        raise fault(FILE, "key", found=repr(paper.key), expected=f"the folder's name, {folder.name!r}")
+    return paper
+
+
+def _recipes(toml: Toml) -> dict[str, Recipe]:
+    """``paper`` as it stands, and ``proxy`` with whatever it does not change from ``paper``."""
+    sections: dict[str, Toml] = toml.get("recipe", {})
+    if set(sections) != {"paper", "proxy"}:
+        raise fault(FILE, "recipe", found=f"{sorted(sections)}", expected="recipe.paper and recipe.proxy")
+    return {
+        name: _validated(Recipe, sections["paper"] | section, f"recipe.{name}")
+        for name, section in sections.items()
+    }
+
+
+def _unstated(toml: Toml) -> tuple[Unstated, ...]:
+    choices = _list(toml, "unstated", Unstated)
+    known((choice.key for choice in choices), Recipe.model_fields, "unstated", "key")
+    return choices
+
+
+def _row(label: str, entry: RowEntry, cells: Sequence[Cell], known_datasets: Mapping[str, Dataset]) -> Row:
+    known(entry.datasets, known_datasets, f"row {label!r}", "data set")
+    own = [cell for cell in cells if cell.row == label and cell.kind == "proposed"]
+    datasets = dict.fromkeys((*(cell.dataset for cell in own), *entry.datasets))
+    return Row(
+        **entry.model_dump(exclude={"datasets"}),
+        label=label,
+        tables=tuple(dict.fromkeys(cell.table for cell in own)),
+        datasets=tuple(name for name in datasets if name != UNSTATED_DATASET),
+    )
+
+
+def _claim(
+    entry: ClaimEntry, cells: Sequence[Cell], rows: Mapping[str, RowEntry], datasets: Mapping[str, Dataset]
+) -> Claim:
+    where = f"claim {entry.id!r}"
+    known(entry.rows, rows, where, "row")
+    known(entry.datasets, datasets, where, "data set")
+    known(entry.metrics, PERCENTAGES, where, "metric")
+    return Claim(**entry.model_dump(), targets=tuple(_targets(entry, cells)))
+
+
+def _targets(entry: ClaimEntry, cells: Sequence[Cell]) -> Iterator[Target]:
+    """What is printed about a claim's rows, for each data set and metric."""
+    for dataset in entry.datasets:
+        for metric in entry.metrics:
+            printed = {
+                cell.row: cell
+                for cell in cells
+                if cell.kind == "proposed" and (cell.dataset, cell.metric) == (dataset, metric)
+            }
+            own = [printed[row] for row in entry.rows if row in printed]
+            both = all(row in printed for row in entry.rows[:2])
+            if entry.kind == "step" and not both:
+                found = f"a row without a printed {metric} on {dataset}"
+                raise fault(FILE, f"claim {entry.id!r}", found=found, expected="two printed cells for a step")
+            yield Target(
+                dataset,
+                metric,
+                own[0].value - own[1].value if both else None,
+                min((cell.runs for cell in own), default=1),
+                max((cell.resolution for cell in own), default=Decimal(0)),
+            )
+
+
+def _read_toml(path: Path) -> Toml:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path.name}: no readable TOML: {error}") from None
+
+
+def _blocks(toml: Toml, section: str, model: type[M]) -> dict[str, M]:
+    """``[section.NAME]`` blocks by name."""
+    blocks: Toml = toml.get(section, {})
+    return {name: _validated(model, block, f"{section} {name!r}") for name, block in blocks.items()}
+
+
+def _list(toml: Toml, section: str, model: type[M]) -> tuple[M, ...]:
+    """``[[section]]`` blocks in order, their ids distinct."""
+    blocks: list[Toml] = toml.get(section, [])
+    names = [block.get("id", f"number {i}") for i, block in enumerate(blocks, start=1)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise fault(FILE, section, found=f"id {twice!r} twice", expected="distinct ids")
+    return tuple(
+        _validated(model, block, f"{section} {name!r}") for name, block in zip(names, blocks, strict=True)
+    )
+
+
+def _validated(model: type[M], content: Mapping[str, Any], where: str) -> M:
+    """``content`` as a ``model``; the first thing wrong with it as a ``SpecError``."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    # A misspelt key is an unknown one and leaves another missing; the first is the better message.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    path = first["loc"]
+    place = (where, *map(str, path))
+    if first["type"] == "extra_forbidden":
+        key, fields = str(path[-1]), _fields_at(model, path[:-1])
+        found = f"key {key!r}{near(key, fields)}"
+        raise fault(FILE, *place[:-1], found=found, expected=f"one of {', '.join(fields)}")
+    if first["type"] == "missing":
+        raise fault(FILE, *place[:-1], found=f"no key {str(path[-1])!r}", expected="one")
+    found = repr(first["input"]) if path else "values that do not fit together"
+    raise fault(FILE, *place, found=found, expected=first["msg"])
+
+
+def _fields_at(model: type[BaseModel], path: Iterable[int | str]) -> list[str]:
+    """Field names of the model that validates what lies at ``path`` below ``model``."""
+    for step in path:
+        field = model.model_fields.get(str(step))
+        if field is not None:
+            inner = (field.annotation, *get_args(field.annotation))
+            model = next((m for m in inner if isinstance(m, type) and issubclass(m, BaseModel)), model)
+    return list(model.model_fields)

@@ -1,0 +1,48 @@
+"""Every image is a function of names alone."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from protocols.crosswalk import SIZES, Dials, plan, render, write_market1501
+from protocols.crosswalk.scene import Street
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = (file for file in root.rglob("*") if file.is_file())
+    return {str(file.relative_to(root)): sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_a_second_run_writes_the_same_bytes(release, tmp_path):
+    again = write_market1501(tmp_path, "tiny", seed=3, truth=True)
+    assert digests(again) == digests(release)
+
+
+def test_two_workers_write_what_one_writes(release, tmp_path, monkeypatch):
+    monkeypatch.setattr(render, "ALONE", 0)
+    monkeypatch.setattr(render, "CHUNK", 30)
+    started = []
+    pool = render.ProcessPoolExecutor
+    monkeypatch.setattr(
+        render, "ProcessPoolExecutor", lambda n, **options: started.append(n) or pool(n, **options)
+    )
+    again = write_market1501(tmp_path, "tiny", seed=3, workers=2, truth=True)
+    assert started == [2]
+    assert digests(again) == digests(release)
+
+
+def test_order_does_not_matter():
+    street, shots = Street(1, Dials()), plan(SIZES["tiny"], 1, Dials())[:12]
+    forward = [render.render_shot(street, shot).image for shot in shots]
+    backward = [render.render_shot(street, shot).image for shot in reversed(shots)][::-1]
+    for one, other in zip(forward, backward, strict=True):
+        assert (one == other).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_another_seed_is_another_street(seed):
+    one, other = (plan(SIZES["tiny"], s, Dials())[0] for s in (seed, seed + 1))
+    assert one.name != other.name
+    images = [render.render_shot(Street(s, Dials()), one).image for s in (seed, seed + 1)]
+    assert (images[0] != images[1]).any()
