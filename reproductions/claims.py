@@ -23,8 +23,8 @@ from statistics import fmean, variance
 from typing import Literal, NamedTuple
 
 from reproductions.noise import noise_table, tolerance, usual_noise
-from reproductions.paper import Claim, RunScale, Target
-from reproductions.verdicts import ALPHA, Verdict, judge_gap
+from reproductions.paper import Claim, Paper, RunScale, Target
+from reproductions.verdicts import ALPHA, Verdict, is_blunt, judge_gap
 
 Word = Literal["holds", "reversed", "undecided", "unrun"]
 Scores = Callable[[str, str, str], Mapping[int, float]]
@@ -84,6 +84,22 @@ def judge_claim(
         targets = tuple(t._replace(dataset=name) for name in datasets for t in _one_a_metric(targets))
     parts = tuple(_judge_part(claim, target, scores, scale) for target in targets)
     return ClaimVerdict(claim.id, _together([part.word for part in parts]), parts)
+
+
+def blunt_cells(paper: Paper) -> dict[str, str]:
+    """Primary cells too tolerant to show the step that their row is there to show: cell id -> claim id.
+
+    For these the claim decides, which is of kind ``step`` and has the cell's row as its first.
+    """
+    return {
+        cell.id: claim.id
+        for claim in paper.claims
+        if claim.kind == "step"
+        for target in claim.targets
+        for cell in paper.select(row=claim.rows[0], dataset=target.dataset, metric=target.metric)
+        if cell.is_primary and cell.tolerance is not None and target.size is not None
+        if is_blunt(cell.tolerance, float(target.size))
+    }
 
 
 def difference(

@@ -7,7 +7,7 @@ says what is missing, or fails under ``--strict-open``.
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import pytest
 from rich.console import Console
@@ -15,13 +15,14 @@ from rich.console import Console
 from reproductions.campaign import run_jobs
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.judgement import Judgement
+from reproductions.paper import Cell, Claim, Paper, RunScale
 from reproductions.places import RESULTS
 from reproductions.records import load_records
 from reproductions.selection import data_root, datasets_here
 from reproductions.spec import load_paper, paper_keys
 
 PAPERS = {key: load_paper(key) for key in paper_keys()}
-Words = dict[str, list[str]]
+Words: TypeAlias = dict[str, list[str]]
 WORDS = pytest.StashKey[Words]()
 
 
@@ -37,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register papers, tables, data sets and scales as markers: a new paper edits no configuration."""
-    config.stash[WORDS] = defaultdict(list)
+    config.stash[WORDS] = Words()
     names = dict.fromkeys(("exact", "paper", "proxy"), "scale of a test")
     for paper in PAPERS.values():
         names[paper.key] = paper.title
@@ -140,7 +141,7 @@ class Verdicts:
 
     def settle(self, word: str, reason: str) -> None:
         """Pass, fail or skip the running test."""
-        self.words[word].append(self.name)
+        self.words.setdefault(word, []).append(self.name)
         if word in ("below", "differs", "reversed"):
             pytest.fail(f"{word}: {reason}", pytrace=False)
         if word in ("open", "unrun", "undecided"):

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from protocols import PROTOCOLS, Protocol
-from protocols.crosswalk import SIZES, STREET_VERSION, Dials, street
+from protocols.crosswalk import SIZES, STREET_VERSION, Dials, size_named, street
 from protocols.files import locate
 from reproductions.paper import Paper, RunScale
 from reproductions.progress import progress_bar
@@ -133,16 +133,17 @@ def make_job(
     root: Path | None = None,
     weights: str | None = None,
     precision: str | None = None,
+    street_size: str = "default",
 ) -> Job:
     """Resolve a printed row. ``weights`` and ``precision`` replace the recipe's.
 
     Raises:
-        UnknownName: no such row, or no protocol for the data set.
+        UnknownName: no such row or street size, or no protocol for the data set.
     """
     spec, recipe = paper.row(row), paper.recipes[scale]
     if precision:
         recipe = Recipe.model_validate(recipe.model_dump() | {"precision": precision})
-    data = Street() if dataset == STREET else Release(PROTOCOLS.get(dataset)(), root or Path())
+    data = Street(size_named(street_size).name) if dataset == STREET else Release(PROTOCOLS.get(dataset)(), root or Path())
     return Job(
         paper=paper.key,
         table=spec.tables[0] if spec.tables else "prose",

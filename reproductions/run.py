@@ -27,6 +27,7 @@ def main(
     root: Annotated[
         Path | None, typer.Option("--data-root", help="folder of the data sets (default: $REID_DATA)")
     ] = None,
+    street: Annotated[str, typer.Option(help="size of the street: tiny, default or market")] = "default",
     weights: Annotated[
         str | None, typer.Option(help="imagenet, none or a file (default: the recipe's)")
     ] = None,
@@ -72,6 +73,7 @@ def main(
         root=data_root(root),
         weights=weights,
         precision=precision,
+        street_size=street,
     )
     console.print(announcement(spec, jobs, chosen, load_records(results)), markup=False, soft_wrap=True)
     if dry_run:

@@ -61,6 +61,7 @@ def select_jobs(
     root: Path | None,
     weights: str | None,
     precision: str | None,
+    street_size: str,
 ) -> list[Job]:
     """One job for each row and data set.
 
@@ -94,7 +95,16 @@ def select_jobs(
             f"has {', '.join(paper_datasets(paper))}. Unpack one there, or use --scale proxy"
         )
     return [
-        make_job(paper, label, dataset, scale, root=root, weights=weights, precision=precision)
+        make_job(
+            paper,
+            label,
+            dataset,
+            scale,
+            root=root,
+            weights=weights,
+            precision=precision,
+            street_size=street_size,
+        )
         for label in labels
         for dataset in datasets
         if dataset == STREET or dataset in paper.row(label).datasets

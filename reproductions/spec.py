@@ -4,6 +4,7 @@ Everything that contradicts the schema or itself is a ``SpecError`` that names f
 key. Loading imports nothing heavier than pydantic.
 """
 
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -34,7 +35,8 @@ from reproductions.recipe import Recipe
 from reproductions.transcript import fault, near
 from retable.errors import SpecError, UnknownName
 
-PAPERS = Path(__file__).with_name("papers")
+PAPERS = Path(os.environ.get("RETABLE_PAPERS", Path(__file__).with_name("papers")))
+"""The papers' folder; the variable points to papers kept elsewhere, for example before publication."""
 UNSTATED_DATASET = "unstated"  # of a number whose data set the paper does not name
 
 PLAIN = ("key", "title", "authors", "venue", "year", "arxiv", "artefacts")

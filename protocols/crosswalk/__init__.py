@@ -8,7 +8,7 @@ from protocols.crosswalk.dials import Dials
 from protocols.crosswalk.errors import StreetError
 from protocols.crosswalk.market1501 import write_market1501
 from protocols.crosswalk.shots import Shot, plan
-from protocols.crosswalk.sizes import SIZES, Size
+from protocols.crosswalk.sizes import SIZES, Size, size_named
 from protocols.crosswalk.version import STREET_VERSION
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Size",
     "StreetError",
     "plan",
+    "size_named",
     "street",
     "write_market1501",
 ]

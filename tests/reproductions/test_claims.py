@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reproductions.claims import Scores, difference, judge_claim
+from reproductions.claims import Scores, blunt_cells, difference, judge_claim
 from reproductions.paper import Claim, ClaimKind, Target
+from reproductions.spec import load_paper
 
 STREET = "street"
 
@@ -230,6 +231,20 @@ def test_a_claim_holds_only_if_all_its_parts_hold():
     assert on(LOW, HIGH) == "reversed"
     assert on([], []) == "undecided"
     assert on(LOW, LOW) == "undecided"
+
+
+def test_blunt_cells_cannot_show_the_step_of_their_row():
+    sona = load_paper("sona")
+    cells = {cell.id: cell for cell in sona.cells}
+    claims = {claim.id: claim for claim in sona.claims}
+
+    blunt = blunt_cells(sona)
+
+    assert {cells[id_].dataset for id_ in blunt} == {"market1501"}
+    for id_, claim_id in blunt.items():
+        (size,) = (t.size for t in claims[claim_id].targets if t.dataset == cells[id_].dataset)
+        assert size is not None
+        assert 2 * (cells[id_].tolerance or 0) > float(size)
 
 
 def test_a_claim_can_be_tried_on_another_data_set():

@@ -224,15 +224,15 @@ def test_papers_are_frozen(tiny):
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("title =", "titel =", ("'titel'", "'title'")),
-        ("weights =", "wieghts =", ("recipe.paper", "'wieghts'", "did you mean 'weights'")),
+        ("title =", "titles =", ("'titles'", "'title'")),
+        ("weights =", "weight =", ("recipe.paper", "'weight'", "did you mean 'weights'")),
         ("flip = 0.5", "flip = 1.5", ("recipe.paper", "flip", "1.5")),
         ("[[1, 1e-3], [6, 1e-4]]", "[[1, 1e-3], [1, 1e-4]]", ("schedule", "rise strictly")),
         ("epochs = 6", "epochs = 5", ("recipe.proxy", "epoch 6 of 5")),
         ("[recipe.proxy]", "[recipe.poxy]", ("recipe", "recipe.paper and recipe.proxy")),
         ("headline = true", "headlines = true", ("rows 'New'", "did you mean 'headline'")),
         ('method = "sona"\ndatasets', "datasets", ("rows 'Newer'", "no key 'method'")),
-        ('datasets = ["square"]', 'datasets = ["sqare"]', ("'Newer'", "did you mean 'square'")),
+        ('datasets = ["square"]', 'datasets = ["squares"]', ("'Newer'", "did you mean 'square'")),
         ('rows = ["New", "Newer"]', 'rows = ["New", "Never"]', ("new-is-better", "did you mean 'Newer'")),
         ('rows = ["New", "Newer"]', 'rows = ["New"]', ("new-is-better", "rows")),
         ('kind = "step"', 'kind = "monotone"', ("new-is-better", "three rows")),
