@@ -1,10 +1,10 @@
 """The compiled loop behind ``protocols.ranking`` on the CPU."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, cache=True)
 def count_nearer(distances, query, gallery, all_cameras, ends, matches):  # type: ignore[no-untyped-def]
     """Count what comes before each true match.
 
@@ -24,7 +24,7 @@ def count_nearer(distances, query, gallery, all_cameras, ends, matches):  # type
     pids, camids, usable = gallery
     nearer, equal, equal_before = np.zeros((3, len(matches)), np.int64)
     not_a_number = np.zeros(len(ends), np.bool_)
-    for q in prange(len(ends)):
+    for q in range(len(ends)):
         row, pid, camid = distances[q], query[0][q], query[1][q]
         counts = np.empty_like(row)  # what does not count becomes NaN, which compares as false
         missing = False

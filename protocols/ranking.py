@@ -7,8 +7,11 @@ is computed, and one block of queries is held at a time.
 Distances that lie on a GPU are counted there, all others by a compiled loop on the CPU.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -177,15 +180,32 @@ class Block:
         return owner, np.arange(len(owner)) - np.repeat(self.ends - sizes, sizes)
 
     def _count_numpy(self, distances: "Distances") -> Counted:
+        """Each thread counts for a share of the queries.
+
+        Threads of our own, as numba's change the number of OpenMP threads, and torch's with it.
+        """
+        rows = np.ascontiguousarray(distances)
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        bounds = np.linspace(0, len(self.query), min(threads, len(self.query)) + 1).astype(int)
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(self._count_share, repeat(rows), bounds[:-1], bounds[1:]))
+        nearer, equal, equal_before, not_a_number = (
+            np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+        )
+        return nearer, equal, equal_before, not_a_number
+
+    def _count_share(self, rows: NDArray[np.floating], start: int, stop: int) -> Counted:
+        """The counts of queries start..stop-1 of the block."""
         from protocols.counting import count_nearer  # compiles on first use
 
+        first = self.ends[start - 1] if start else 0
         counted: Counted = count_nearer(
-            np.ascontiguousarray(distances),
-            (self.query.pids, self.query.camids),
+            rows[start:stop],
+            (self.query.pids[start:stop], self.query.camids[start:stop]),
             (self.gallery.pids, self.gallery.camids, self.usable),
             self.all_cameras,
-            self.ends,
-            self.matches,
+            self.ends[start:stop] - first,
+            self.matches[first : self.ends[stop - 1]],
         )
         return counted
 

@@ -86,7 +86,7 @@ def run_jobs(
                     job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
                 )
                 run.finish(record, files)
-            console.print(seed_line(record))
+            console.print(seed_line(record), markup=False, highlight=False, soft_wrap=True)
         if missing:
             tracker.summarise(job, list(recorded_seeds(job, load_records(results)).values()))
 
@@ -99,5 +99,5 @@ def seed_line(record: SeedRecord) -> str:
         f"{record.row} on {record.dataset}, seed {record.seed}: "
         f"mAP {record.metrics['mAP']:.2f}, rank-1 {record.metrics['rank1']:.2f} "
         f"(untrained {record.untrained['mAP']:.2f}, {record.untrained['rank1']:.2f}); "
-        f"trained {seconds:.0f} s at {speed:,.0f} images/s"
+        f"trained {seconds:.1f} s at {speed:,.0f} images/s"
     )

@@ -143,7 +143,11 @@ def make_job(
     spec, recipe = paper.row(row), paper.recipes[scale]
     if precision:
         recipe = Recipe.model_validate(recipe.model_dump() | {"precision": precision})
-    data = Street(size_named(street_size).name) if dataset == STREET else Release(PROTOCOLS.get(dataset)(), root or Path())
+    data = (
+        Street(size_named(street_size).name)
+        if dataset == STREET
+        else Release(PROTOCOLS.get(dataset)(), root or Path())
+    )
     return Job(
         paper=paper.key,
         table=spec.tables[0] if spec.tables else "prose",

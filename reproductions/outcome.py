@@ -6,9 +6,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from tabulate import tabulate
 
 from reproductions.cli import show
 from reproductions.compare import CELL_COLUMNS, CLAIM_COLUMNS, cell_row, claim_row
@@ -20,7 +19,6 @@ from reproductions.records import SeedRecord
 METRICS = {
     "mAP": "mAP",
     "mAP_trapezoid": "mAP trapezoid",
-    "mINP": "mINP",
     "rank1": "rank-1",
     "rank5": "rank-5",
     "rank10": "rank-10",
@@ -47,7 +45,7 @@ class Outcome:
 
     def show(self, console: Console) -> None:
         """Print measurements, then verdicts (none at scale proxy) and the claims that have runs."""
-        console.print(self._measurements())
+        console.print(f"\n{self._measurements()}\n", markup=False, highlight=False, soft_wrap=True)
         data = self.as_data()
         for name, columns in (("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
             if data[name]:
@@ -76,16 +74,16 @@ class Outcome:
             "claims": [claim_row(answer) for answer in self._claims()],
         }
 
-    def _measurements(self) -> Table:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("row", "data set", "seeds", *METRICS.values(), "untrained rank-1"):
-            table.add_column(name, justify="left" if name in ("row", "data set") else "right")
+    def _measurements(self) -> str:
+        """One line a job: mean and deviation over its seeds, trained and before the first step."""
+        lines = []
         for job in self.jobs:
             records = self.records(job)
             scores = [mean_and_deviation([record.metrics[name] for record in records]) for name in METRICS]
             before = mean_and_deviation([record.untrained["rank1"] for record in records])
-            table.add_row(job.row, job.dataset, str(len(records)), *scores, before)
-        return table
+            lines.append((job.row, job.dataset, len(records), *scores, before))
+        headers = ("row", "data set", "seeds", *METRICS.values(), "untrained rank-1")
+        return str(tabulate(lines, headers, disable_numparse=True))
 
     def _answers(self) -> list[CellAnswer]:
         """Answers to the judged cells of the rows and data sets that were run."""

@@ -4,6 +4,7 @@ Tracking is evidence to browse; the record in ``results/`` is the fact. So a sto
 reached stops nothing: training goes on, and ``python -m reproductions.sync`` logs the records later.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ class Store:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient  # takes seconds
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.uri = uri
         with FileLock(DATABASE.with_suffix(".lock")) if uri.startswith("sqlite:") else nullcontext():
             self.client = MlflowClient(uri)

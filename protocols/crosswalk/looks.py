@@ -11,6 +11,7 @@ from protocols.crosswalk.palette import Colour, distance, draw
 from protocols.crosswalk.seeding import generator, pick
 from protocols.crosswalk.shots import Subject
 
+MIN_ACCENT_CONTRAST = 0.3  # sRGB distance of a pattern's or a logo's colour from the cloth below
 MIN_CONFUSER_CONTRAST = 0.35  # sRGB distance of top and bottom, so that exchanging them shows
 
 
@@ -173,7 +174,7 @@ def _bottom_cloth(rng: np.random.Generator) -> Cloth:
 def _hues(rng: np.random.Generator) -> Hues:
     top = draw(rng, palette.TOP)
     accent = draw(rng, palette.TOP)
-    while distance(accent, top) < 0.3:  # a pattern in almost the same colour would not show
+    while distance(accent, top) < MIN_ACCENT_CONTRAST:  # a pattern in almost the same colour would not show
         accent = draw(rng, palette.TOP)
     return Hues(
         top=top,
@@ -191,4 +192,6 @@ def _contrasting(look: Look, rng: np.random.Generator) -> Look:
     hues = look.hues
     while distance(hues.top, hues.bottom) < MIN_CONFUSER_CONTRAST:
         hues = hues._replace(top=draw(rng, palette.TOP), bottom=draw(rng, palette.BOTTOM))
+    while min(distance(hues.accent, hues.top), distance(hues.accent, hues.bottom)) < MIN_ACCENT_CONTRAST:
+        hues = hues._replace(accent=draw(rng, palette.TOP))  # shows on either of the two
     return replace(look, hues=hues, top="shirt" if look.top in ("dress", "coat") else look.top)

@@ -117,7 +117,7 @@ def _fill(
 ) -> None:
     from protocols.crosswalk.answers import write_answers
     from protocols.crosswalk.render import write_shots
-    from protocols.crosswalk.scene import Street
+    from protocols.crosswalk.walks import Street
 
     shots = plan(size, seed, dials)
     for folder in IMAGE_FOLDERS:

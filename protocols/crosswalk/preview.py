@@ -11,10 +11,11 @@ from protocols.crosswalk.develop import jpeg
 from protocols.crosswalk.dials import Dials
 from protocols.crosswalk.names import BOXES, GALLERY
 from protocols.crosswalk.render import Rendered, render_shot
-from protocols.crosswalk.scene import HEIGHT, WIDTH, Street
+from protocols.crosswalk.scene import HEIGHT, WIDTH
 from protocols.crosswalk.shots import Shot, plan
 from protocols.crosswalk.sizes import Size
 from protocols.crosswalk.truth import OCCLUDER, PARTS, VISIBLE
+from protocols.crosswalk.walks import Street
 
 COLUMNS = 12
 TITLE_HEIGHT = 14

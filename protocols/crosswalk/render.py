@@ -12,9 +12,10 @@ import numpy as np
 
 from protocols.crosswalk.develop import jpeg
 from protocols.crosswalk.market1501 import Progress
-from protocols.crosswalk.scene import Street, compose, photograph
+from protocols.crosswalk.scene import compose, photograph
 from protocols.crosswalk.seen import joints, parts
 from protocols.crosswalk.shots import Shot
+from protocols.crosswalk.walks import Street
 
 CHUNK = 128  # images per task
 ALONE = 400  # starting processes does not pay for fewer images than this

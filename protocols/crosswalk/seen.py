@@ -5,8 +5,9 @@ from math import floor
 import numpy as np
 
 from protocols.crosswalk.body import Skeleton, Vec, along
+from protocols.crosswalk.crowd import BEFORE, BEHIND, MAIN
 from protocols.crosswalk.raster import OWNER, PART, to_camera
-from protocols.crosswalk.scene import BEFORE, BEHIND, FINE, MAIN, Scene
+from protocols.crosswalk.scene import FINE, Scene
 from protocols.crosswalk.truth import BYSTANDER, HIDDEN, JOINTS, OCCLUDER, OUTSIDE, VISIBLE
 
 INSIDE = 0.14  # metres that a visible joint may lie below the surface of its own body

@@ -65,18 +65,29 @@ def _openness(depth: np.ndarray, j: int, i: int, per_metre: float) -> float:
 
 
 @compiled
-def _sunlit(depth: np.ndarray, j: int, i: int, per_metre_x: float, per_metre_y: float, light: Light) -> float:
-    """1 in the sun, less where something between 4 and 32 cm away towards the sun is in between."""
+def _sun(
+    surface: np.ndarray,
+    depth: np.ndarray,
+    j: int,
+    i: int,
+    per_metre_x: float,
+    per_metre_y: float,
+    light: Light,
+) -> float:
+    """How squarely the sun meets a surface, 0..1; less where something 3 to 30 cm away is in between."""
+    facing = (surface[0] * light[0] + surface[1] * light[1] + surface[2] * light[2] + 0.15) / 1.15
+    if facing <= 0:
+        return 0.0
     rows, columns = depth.shape
     for k in range(1, 6):
         way = 0.025 * k * (1 + 0.3 * k)
         y, x = int(j + way * light[1] * per_metre_y), int(i + way * light[0] * per_metre_x)
         if not (0 <= y < rows and 0 <= x < columns):
-            return 1.0
+            break
         above = depth[j, i] + way * light[2] - depth[y, x]
         if 0.012 < above < 0.3:
-            return 0.25
-    return 1.0
+            return 0.25 * float(facing)
+    return float(facing)
 
 
 @compiled
@@ -118,36 +129,31 @@ def _shade_block(
     """Shade 2 x 2 pixels, which become one: those of one shape share their light."""
     rows, columns = depth.shape
     left, top, width, height = window
-    known, power = -1, 0.0
+    known, varied, power = -1, False, 0.0
     for j in range(top_row, top_row + 2):
         for i in range(left_column, left_column + 2):
             shape = seen[j, i]
             if shape < 0:
                 continue
-            row = placed[shape]
-            material = table[int(row[MATERIAL])]
-            if shape != known or material[PATTERN] > 0 or material[OVERLAY] > 0:
+            if shape != known or varied:
+                row = placed[shape]
+                material = table[int(row[MATERIAL])]
                 x, y = left + (i + 0.5) * width / columns, top + (j + 0.5) * height / rows
                 _surface(row, x, y, depth[j, i], surface)
                 texture(colour, material, surface[3], surface[4], surface[5])
-            if shape != known:
-                facing = (
-                    max(0.0, surface[0] * light[0] + surface[1] * light[1] + surface[2] * light[2] + 0.15)
-                    / 1.15
-                )
-                if facing > 0:
-                    facing *= _sunlit(depth, j, i, columns / width, rows / height, light)
-                power = _power(surface, material, light, facing) * _openness(depth, j, i, rows / height)
-                known = shape
+                if shape != known:
+                    sun = _sun(surface, depth, j, i, columns / width, rows / height, light)
+                    power = _power(surface, material, light, sun) * _openness(depth, j, i, rows / height)
+                    known, varied = shape, material[PATTERN] > 0 or material[OVERLAY] > 0
             for c in range(3):
                 image[j, i, c] = colour[c] * power
 
 
 @compiled
-def _power(surface: np.ndarray, material: np.ndarray, light: Light, facing: float) -> float:
-    """Light on a surface that the sun reaches by ``facing``: sky from above, sun, wrinkles of cloth."""
+def _power(surface: np.ndarray, material: np.ndarray, light: Light, sun: float) -> float:
+    """Light on a surface that the sun meets by ``sun``: sky from above, wrinkles of cloth."""
     sky = 0.62 - 0.38 * surface[1]
-    power: float = light[4] * sky + light[3] * facing
+    power: float = light[4] * sky + light[3] * sun
     folds = material[FOLDS]
     if folds > 0:
         start = 17.0 * material[PHASE]

@@ -1,1 +1,1 @@
-STREET_VERSION = 1  # goes up with every change that alters a byte of any image, name or label
+STREET_VERSION = 2  # goes up with every change that alters a byte of any image, name or label

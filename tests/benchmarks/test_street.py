@@ -4,7 +4,8 @@ import pytest
 
 from protocols.crosswalk import SIZES, Dials, plan
 from protocols.crosswalk.develop import jpeg
-from protocols.crosswalk.scene import Street, compose, photograph
+from protocols.crosswalk.scene import compose, photograph
+from protocols.crosswalk.walks import Street
 
 STREET = Street(0, Dials())
 

@@ -34,7 +34,9 @@ class Shell:
     def command(self, verb: str, *arguments: object) -> list[str]:
         return [sys.executable, "-m", f"reproductions.{verb}", *map(str, arguments)]
 
-    def __call__(self, verb: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, verb: str, *arguments: object, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(verb, *arguments),
             cwd=PROJECT,

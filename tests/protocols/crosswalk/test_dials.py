@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.crosswalk import SIZES, Dials, StreetError, plan
-from protocols.crosswalk.looks import MIN_CONFUSER_CONTRAST, look_of
+from protocols.crosswalk.looks import MIN_ACCENT_CONTRAST, MIN_CONFUSER_CONTRAST, look_of
 from protocols.crosswalk.names import GALLERY
 from protocols.crosswalk.palette import distance
 from protocols.crosswalk.render import render_shot
-from protocols.crosswalk.scene import Street
 from protocols.crosswalk.truth import BACKGROUND, BYSTANDER, JOINTS, OCCLUDER, OUTSIDE
+from protocols.crosswalk.walks import Street
 
 EASY = Dials(misalignment=0, occlusion=0, viewpoint=0, camera_shift=0, confusers=0)
 
@@ -110,6 +110,7 @@ def test_confusers_wear_the_same_colours_in_other_places():
         assert sorted(plain.hues) == sorted(swapped.hues)
         assert (plain.hues.top, plain.hues.bottom) == (swapped.hues.bottom, swapped.hues.top)
         assert distance(plain.hues.top, swapped.hues.top) >= MIN_CONFUSER_CONTRAST
+        assert all(distance(one.hues.accent, one.hues.top) >= MIN_ACCENT_CONTRAST for one in (plain, swapped))
         assert replace(plain, hues=swapped.hues, build=swapped.build) == swapped
         assert plain.build != swapped.build
 

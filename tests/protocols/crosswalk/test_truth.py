@@ -6,8 +6,8 @@ import pytest
 from protocols.crosswalk import SIZES, Dials, plan
 from protocols.crosswalk.names import BOXES, GALLERY
 from protocols.crosswalk.render import render_shot
-from protocols.crosswalk.scene import Street
 from protocols.crosswalk.truth import BAG, HAIR, HEAD, HIDDEN, JOINTS, OCCLUDER, OUTSIDE, PARTS, VISIBLE
+from protocols.crosswalk.walks import Street
 
 DIALS = Dials(occlusion=0.5)
 

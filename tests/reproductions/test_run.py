@@ -1,0 +1,229 @@
+"""``run`` from the command line: what it writes, what it refuses, and what an interruption costs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from PIL import Image
+
+from protocols.market1501 import market1501
+from reproductions.records import load_records
+
+
+def only_record(shell, seed=0):
+    (record,) = [record for record in load_records(shell.results) if record.seed == seed]
+    return record
+
+
+@pytest.fixture
+def data_root(shell, tiny_street, tmp_path):
+    """A data root with a copy of the tiny street that a test may damage."""
+    root = tmp_path / "data"
+    shutil.copytree(tiny_street, root / market1501().folder)
+    return root
+
+
+def test_a_run_records_every_seed_and_does_not_repeat_it(shell):
+    first = shell.run("--seeds", 2, "--json", shell.folder / "outcome.json")
+
+    assert first.returncode == 0, first.stderr
+    records = load_records(shell.results)
+    assert [record.seed for record in records] == [0, 1]
+    assert {len(record.history) for record in records} == {4}
+    assert records[0].metrics != records[1].metrics
+    assert "scores compare with no published value" in first.stdout
+    assert "90.1" not in first.stdout  # the published value
+    outcome = json.loads((shell.folder / "outcome.json").read_text())
+    assert outcome["rows"][0]["seeds"]["1"] == records[1].metrics
+    assert outcome["cells"] == []
+
+    before = only_record(shell).provenance
+    again = shell.run("--seeds", 2)
+    assert "seeds to run none; recorded 0, 1" in again.stdout
+    assert only_record(shell).provenance == before
+
+
+def test_a_record_holds_what_decided_and_what_came_out(shell):
+    shell.run("--seed", 3)
+
+    record = only_record(shell, 3)
+    assert (record.paper, record.table, record.row, record.dataset) == ("mini", "table1", "Net", "crosswalk")
+    assert record.scale == "proxy"
+    assert record.identity["recipe"]["ids_per_batch"] == 4
+    assert record.options["slope"] == 0.1  # a default that the spec does not state
+    assert set(record.metrics) == set(record.untrained) >= {"mAP", "mAP_trapezoid", "mINP", "rank1", "rank20"}
+    assert record.provenance.versions["torch"]
+    assert record.mlflow_run_id
+    assert record.path(shell.results).is_file()
+
+
+def test_dry_run_runs_nothing(shell):
+    result = shell.run("--dry-run")
+
+    assert result.returncode == 0
+    assert "table1/Net on crosswalk" in result.stdout
+    assert not shell.results.exists()
+
+
+def test_kill_9_loses_at_most_the_epoch_in_flight_and_resumes_to_the_same_bits(shell):
+    shell.run("--seed", 0)
+    straight = only_record(shell)
+    shutil.rmtree(shell.results)
+    shutil.rmtree(shell.folder / "cache" / "runs")
+
+    command = shell.command("run", "mini", "--street", "tiny", "--results", shell.results, "--seed", 0)
+    process = subprocess.Popen(command, env=shell.environment, stdout=subprocess.DEVNULL)
+    checkpoint = shell.folder / "cache" / "runs" / straight.row_hash / "seed-0" / "checkpoint.pt"
+    while not checkpoint.exists():
+        assert process.poll() is None, "it ended before a checkpoint was seen"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not shell.results.exists()
+
+    assert shell.run("--seed", 0).returncode == 0
+    resumed = only_record(shell)
+    assert resumed.metrics == straight.metrics
+    assert resumed.untrained == straight.untrained
+    times = {"seconds", "images_per_s"}
+    assert [{k: v for k, v in entry.items() if k not in times} for entry in resumed.history] == [
+        {k: v for k, v in entry.items() if k not in times} for entry in straight.history
+    ]
+    assert not checkpoint.exists()
+
+
+def test_an_interrupt_exits_with_130_and_keeps_the_last_epoch(shell):
+    command = shell.command("run", "mini", "--street", "tiny", "--results", shell.results, "--seed", 0)
+    process = subprocess.Popen(
+        command, env=shell.environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    runs = shell.folder / "cache" / "runs"
+    while not list(runs.glob("*/seed-0/checkpoint.pt")):
+        assert process.poll() is None, "it ended before a checkpoint was seen"
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+
+    assert process.wait(60) == 130
+    assert list(runs.glob("*/seed-0/checkpoint.pt"))
+
+
+def test_fresh_runs_again(shell):
+    shell.run("--seed", 0)
+    first = only_record(shell)
+
+    assert shell.run("--seed", 0, "--fresh").returncode == 0
+    assert only_record(shell).metrics == first.metrics
+    assert only_record(shell).mlflow_run_id != first.mlflow_run_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--row", "Nett"), "unknown row of mini 'Nett': did you mean 'Net'"),
+        (("--table", "table2"), "unknown table of mini 'table2': did you mean 'table1'"),
+        (("--on", "market"), "unknown data set of mini 'market': did you mean 'market1501'"),
+        (("--street", "large"), "unknown street size 'large'"),
+        (("--scale", "paper"), "no data set of mini is here"),
+        (("--on", "market1501", "--scale", "proxy"), "proxies run on the street alone"),
+        (("--on", "crosswalk", "--scale", "paper"), "the street compares with no published value"),
+        (("--data-root", "/nowhere"), "/nowhere: no such folder"),
+        (("--weights", "/nowhere.pt"), "--weights /nowhere.pt: No such file"),
+        (("--device", "cuda"), "torch sees no GPU"),
+    ],
+)
+def test_requests_that_cannot_be_met(shell, arguments, message):
+    if "cuda" in arguments:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+
+    result = shell.run("--seed", 0, *arguments)
+
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not load_records(shell.results)
+
+
+def test_an_unknown_paper(shell):
+    result = shell("run", "min")
+
+    assert result.returncode == 2
+    assert "unknown paper 'min': did you mean 'mini'" in result.stderr
+
+
+def test_weights_of_another_network(shell, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"layer9.weight": torch.zeros(3)}, tmp_path / "other.pt")
+
+    result = shell.run("--seed", 0, "--weights", tmp_path / "other.pt")
+
+    assert result.returncode == 2
+    assert "other.pt" in result.stderr
+    assert "layer9.weight" in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "name", "folder", "count"])
+def test_a_damaged_data_set_is_refused_before_training(shell, data_root, damage):
+    release = data_root / market1501().folder
+    train = release / "bounding_box_train"
+    image = sorted(train.glob("*.jpg"))[3]
+    expected = image.name
+    match damage:
+        case "empty":
+            shutil.rmtree(release)
+            release.mkdir()
+            expected = "bounding_box_train: no such folder"
+        case "truncated":
+            image.write_bytes(image.read_bytes()[:300])
+        case "name":
+            image.rename(train / "photo 7.jpg")
+            expected = "photo 7.jpg: not a Market-1501 file name"
+        case "folder":
+            shutil.rmtree(release / "query")
+            expected = "query: no such folder"
+        case "count":
+            image.unlink()
+
+    result = shell("run", "mini", "--seed", 0, "--data-root", data_root, "--results", shell.results)
+
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert not load_records(shell.results)
+
+
+def test_scale_paper_shows_published_values_and_verdicts(shell, data_root):
+    result = shell("run", "mini", "--seeds", 2, "--data-root", data_root, "--results", shell.results)
+
+    assert result.returncode == 0, result.stderr
+    assert "scale paper: real data" in result.stdout
+    assert "90.1" in result.stdout
+    assert "below" in result.stdout
+    compared = shell("compare", "mini", "--results", shell.results)
+    assert compared.returncode == 1
+    assert "2 below" in compared.stdout
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint_and_says_so(shell):
+    """A limit on file size stands in for the full disk; the first checkpoint is larger than it."""
+    limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 40; exec "$@"', "bash"]
+    command = shell.command("run", "mini", "--street", "tiny", "--results", shell.results, "--seed", 0)
+    environment = {**shell.environment, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+
+    result = subprocess.run(
+        [*limited, *command], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+    assert result.returncode == 2
+    assert "cannot write the checkpoint of epoch 1" in result.stderr
+    assert "Make room and run the same command" in result.stderr
+    assert not list((shell.folder / "cache" / "runs").glob("*/*/.checkpoint*"))
+
+
+def test_images_of_the_street_are_real_files(tiny_street):
+    with Image.open(next((tiny_street / "query").glob("*.jpg"))) as image:
+        assert (image.format, image.size) == ("JPEG", (64, 128))
