@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from retable.errors import RetableError
+
 
 def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterator[Tensor]:
     """One epoch of batches: each identity once, in random order, with K of its images.
@@ -21,11 +23,14 @@ def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterat
         (P * K,) indices into ``labels``, identity after identity.
 
     Raises:
-        ValueError: there are fewer than P identities.
+        RetableError: there are fewer than P identities.
     """
     of_identity = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
     if len(of_identity) < ids_per_batch:
-        raise ValueError(f"{len(of_identity)} identities cannot fill a batch of {ids_per_batch}")
+        raise RetableError(
+            f"{len(of_identity)} identities cannot fill a batch of {ids_per_batch}; use a larger data set or "
+            "fewer ids_per_batch in the recipe"
+        )
     order = torch.split(torch.randperm(len(of_identity)), ids_per_batch)
     for identities in order[: len(of_identity) // ids_per_batch]:
         yield torch.cat([_draw(of_identity[i], images_per_id) for i in identities])

@@ -117,7 +117,7 @@ def test_a_missing_or_empty_folder_is_named(release, folder):
 def test_a_real_release_is_held_against_its_own_counts(release):
     (release / "crosswalk.json").unlink()
 
-    with pytest.raises(DataError, match="query: found 22, expected 3,368"):
+    with pytest.raises(DataError, match=r"query: found 22, expected 3,368"):
         read(MARKET, release)
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_manifest_is_named(release):
 
 def test_the_release_is_found_below_the_data_root(release):
     assert locate(MARKET, release.parent) == release
-    with pytest.raises(DataError, match="expected the folder Market-1501-v15.09.15, found"):
+    with pytest.raises(DataError, match=r"expected the folder Market-1501-v15.09.15, found"):
         locate(MARKET, release)
     with pytest.raises(DataError, match="no such folder"):
         locate(MARKET, release / "nowhere")

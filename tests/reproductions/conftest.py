@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,21 +54,15 @@ class Shell:
         return self.folder / "results"
 
 
-@pytest.fixture(scope="session")
-def streets(tmp_path_factory, street_cache, tiny_street) -> Path:
-    """A cache that holds the tiny street."""
-    return street_cache
-
-
 @pytest.fixture
-def shell(tmp_path, streets) -> Shell:
+def shell(tmp_path, tiny_street) -> Shell:
     """Commands on the mini paper; nothing they write outlives the test."""
     cache = tmp_path / "cache"
     cache.mkdir()
-    for entry in streets.iterdir():
-        (cache / entry.name).symlink_to(entry)
+    rendered = tiny_street.parent
+    (cache / rendered.name).symlink_to(rendered)
     environment = {
-        **{name: value for name, value in os.environ.items() if name not in ("REID_DATA",)},
+        **{name: value for name, value in os.environ.items() if name != "REID_DATA"},
         "RETABLE_PAPERS": str(MINI),
         "RETABLE_CACHE": str(cache),
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",

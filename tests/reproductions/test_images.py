@@ -57,5 +57,5 @@ def test_damaged_files_are_named(tmp_path, damage):
         case "missing":
             path.unlink()
 
-    with pytest.raises(DataError, match="0003_c1s1_000001_00.jpg: cannot be read as an image"):
+    with pytest.raises(DataError, match=r"0003_c1s1_000001_00.jpg: cannot be read as an image"):
         decode(records, 24, 8, CPU)

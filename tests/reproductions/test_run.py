@@ -20,7 +20,7 @@ def only_record(shell, seed=0):
 
 
 @pytest.fixture
-def data_root(shell, tiny_street, tmp_path):
+def data_root(tiny_street, tmp_path):
     """A data root with a copy of the tiny street that a test may damage."""
     root = tmp_path / "data"
     shutil.copytree(tiny_street, root / market1501().folder)

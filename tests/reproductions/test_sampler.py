@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproductions.sampler import pk_batches
+from retable.errors import RetableError
 
 
 @given(
@@ -44,5 +45,5 @@ def test_order_and_images_change_from_epoch_to_epoch():
 
 
 def test_too_few_identities_for_a_batch():
-    with pytest.raises(ValueError, match="3 identities cannot fill a batch of 4"):
+    with pytest.raises(RetableError, match="3 identities cannot fill a batch of 4"):
         list(pk_batches(torch.tensor([0, 1, 2, 2]), 4, 2))

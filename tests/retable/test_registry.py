@@ -51,7 +51,7 @@ def test_names_are_listed_without_imports(package):
 def test_an_unknown_name_lists_near_matches(package):
     package("a", "market1501")
 
-    with pytest.raises(UnknownName, match="unknown thing 'market': did you mean 'market1501'"):
+    with pytest.raises(UnknownName, match=r"unknown thing 'market': did you mean 'market1501'"):
         registry().get("market")
 
 
@@ -59,7 +59,7 @@ def test_two_plugins_of_one_name(package):
     package("a", "same")
     package("b", "same")
 
-    with pytest.raises(RetableError, match="'same' is registered by both plugins.a and plugins.b"):
+    with pytest.raises(RetableError, match=r"'same' is registered by both plugins.a and plugins.b"):
         registry().names()
 
 
@@ -71,7 +71,8 @@ def test_a_name_registered_twice_at_run_time():
         things.register("x")(2)
 
 
-def test_entry_points_of_other_distributions_count(package, monkeypatch):
+@pytest.mark.usefixtures("package")
+def test_entry_points_of_other_distributions_count(monkeypatch):
     entry = EntryPoint("outside", "math:sqrt", "retable.plugins")
     monkeypatch.setattr("retable.registry.entry_points", lambda group: [entry] * (group == entry.group))
 
@@ -93,6 +94,7 @@ def test_listing_imports_nothing_heavy():
     code = (
         "import sys; from protocols import PROTOCOLS; from reproductions.spec import paper_keys;"
         "PROTOCOLS.names(); paper_keys();"
-        "heavy = {'torch', 'mlflow', 'timm', 'numba', 'pandas', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'mlflow', 'timm', 'numba', 'pandas', 'scipy'} & set(sys.modules);"
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

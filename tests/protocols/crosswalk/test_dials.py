@@ -89,7 +89,8 @@ def test_camera_shift_moves_the_colours_of_cameras_apart():
         shots = [s for s in plan(SIZES["default"], 2, dials) if s.folder == GALLERY and s.pid > 0]
         means = []
         for camid in range(1, 7):
-            own = [render_shot(Street(2, dials), s) for s in shots if s.camid == camid][:16]
+            seen = [s for s in shots if s.camid == camid]
+            own = [render_shot(Street(2, dials), s) for s in seen[:: len(seen) // 40]]
             people = [
                 one.image[(one.parts > BACKGROUND) & (one.parts < OCCLUDER)].mean(axis=0) for one in own
             ]
@@ -104,7 +105,7 @@ def test_confusers_wear_the_same_colours_in_other_places():
     pairs = {}
     for subject in {shot.subject for shot in shots if shot.pid > 0}:
         pairs.setdefault(subject.look, {})[subject.swapped] = look_of(4, subject)
-    assert len(pairs) == 100
+    assert len(pairs) == SIZES["default"].pids // 2
     for pair in pairs.values():
         plain, swapped = pair[False], pair[True]
         assert sorted(plain.hues) == sorted(swapped.hues)
@@ -118,7 +119,7 @@ def test_confusers_wear_the_same_colours_in_other_places():
 def test_without_confusers_nobody_shares_all_colours():
     shots = plan(SIZES["default"], 4, Dials(confusers=0))
     looks = {shot.subject: look_of(4, shot.subject) for shot in shots if shot.pid > 0}
-    assert len({tuple(sorted(look.hues)) for look in looks.values()}) == 200
+    assert len({tuple(sorted(look.hues)) for look in looks.values()}) == SIZES["default"].pids
 
 
 def test_one_dial_leaves_the_rest_alone():
