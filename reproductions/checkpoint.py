@@ -57,7 +57,7 @@ class Checkpoint:
             checkpoint = cls(**fields)
         except Exception as error:  # torch.load raises many kinds on damaged files
             raise RetableError(
-                f"{path}: not a readable checkpoint ({error}); delete it or pass --fresh"
+                f"{path}: not a readable checkpoint ({type(error).__name__}); delete it or pass --fresh"
             ) from error
         if checkpoint.identity != identity:
             raise RetableError(

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, errors without a traceback, rows as table, CSV or JSON.
+"""What every command shares: exit codes, errors without a traceback, rows as table, CSV, JSON or Markdown.
 
 Exit codes: 0 done, 1 a verdict or a check failed, 2 the request cannot be met, 130 interrupted.
 """
@@ -16,7 +16,7 @@ from retable.errors import RetableError
 
 DONE, FAILED, REFUSED = 0, 1, 2  # typer itself answers an interrupt with 130
 
-Format = Literal["table", "csv", "json"]
+Format = Literal["table", "csv", "json", "markdown"]
 Rows = Sequence[Mapping[str, object]]
 
 
@@ -49,6 +49,11 @@ def show(rows: Rows, columns: Sequence[str], form: Format, file: TextIO | None =
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([text(row.get(name)) for name in columns] for row in rows)
+    elif form == "markdown":
+        from tabulate import tabulate
+
+        body = [[text(row.get(name)).replace("|", "\\|") for name in columns] for row in rows]
+        print(tabulate(body, columns, tablefmt="github", disable_numparse=True), file=file)
     else:
         _show_table(rows, columns, file)
 

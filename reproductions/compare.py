@@ -1,17 +1,17 @@
 """``python -m reproductions.compare [PAPER]``: verdicts from recorded runs, for cells and claims."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from reproductions.cli import DONE, FAILED, Rows, execute, show, text
+from reproductions.cli import DONE, FAILED, Format, Rows, execute, show
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.places import RESULTS
-from reproductions.records import load_records
+from reproductions.records import SeedRecord, load_records
 from reproductions.spec import load_paper, paper_keys
 from reproductions.verdicts import confirmed, summary
 
@@ -19,20 +19,22 @@ CELL_COLUMNS = (
     *("table", "row", "dataset", "metric", "published", "std", "measured", "deviation", "seeds"),
     *("gap", "low", "high", "tolerance", "verdict", "note"),
 )
+RUN_COLUMNS = (
+    *("row", "dataset", "scale", "seeds", "mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"),
+    *("untrained_rank1", "train_seconds", "device", "commit"),
+)
 CLAIM_COLUMNS = ("claim", "scale", "verdict", "statement", "details")
 
 
 def main(
     paper: Annotated[str | None, typer.Argument(help="key of one paper; default: all")] = None,
     results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
-    form: Annotated[
-        Literal["table", "csv", "json", "markdown"], typer.Option("--format", help="how to print")
-    ] = "table",
+    form: Annotated[Format, typer.Option("--format", help="how to print")] = "table",
     everything: Annotated[
         bool, typer.Option("--all", help="also cells without seeds, and claims that were not run")
     ] = False,
 ) -> int:
-    """Judge printed cells and claims by the recorded runs; exits with 1 if a cell is below."""
+    """Show what was measured and judge printed cells and claims by it; exits with 1 if a cell is below."""
     records = load_records(results)
     papers = [load_paper(key) for key in ([paper] if paper else paper_keys())]
     judgements = [Judgement(one, [r for r in records if r.paper == one.key]) for one in papers]
@@ -49,20 +51,18 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
     cells = [a for a in judgement.cells if a.verdict and (everything or a.verdict.word != "unrun")]
     claims = [a for a in judgement.claims if everything or a.verdict.word != "unrun"]
     return {
+        "runs": [run_row(records) for records in judgement.measured()],
         "cells": [cell_row(judgement, answer) for answer in cells],
         "claims": [claim_row(answer) for answer in claims],
     }
 
 
-def _print(judgement: Judgement, rows: Mapping[str, Rows], form: str) -> None:
-    typer.echo(f"{judgement.paper.key}: {judgement.paper.title}\n{summary_line(judgement)}\n")
-    for kind, columns in (("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
-        if not rows[kind]:
-            continue
-        if form == "markdown":
-            typer.echo(markdown(rows[kind], columns) + "\n")
-        else:
-            show(rows[kind], columns, "csv" if form == "csv" else "table")
+def _print(judgement: Judgement, rows: Mapping[str, Rows], form: Format) -> None:
+    typer.echo(f"{judgement.paper.key}: {judgement.paper.title}\n\n{summary_line(judgement)}\n")
+    for kind, columns in (("runs", RUN_COLUMNS), ("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
+        if rows[kind]:
+            show(rows[kind], columns, form)
+            typer.echo("")
 
 
 def summary_line(judgement: Judgement) -> str:
@@ -79,6 +79,32 @@ def summary_line(judgement: Judgement) -> str:
     if findings := confirmed(primary):
         parts.append(f"findings at 5 % false discoveries: {', '.join(sorted(findings))}")
     return "; ".join(parts)
+
+
+def run_row(records: Sequence[SeedRecord]) -> dict[str, object]:
+    """One row's seeds by ``RUN_COLUMNS``: mean and sample deviation, cost and provenance."""
+    one = records[0]
+    row: dict[str, object] = {
+        "row": one.row,
+        "dataset": one.dataset,
+        "scale": one.scale,
+        "seeds": len(records),
+    }
+    for name in ("mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"):
+        row[name] = mean_and_deviation([record.metrics[name] for record in records])
+    row["untrained_rank1"] = mean_and_deviation([record.untrained["rank1"] for record in records])
+    seconds = [sum(entry["seconds"] for entry in record.history) for record in records]
+    row["train_seconds"] = f"{fmean(seconds):.0f}"
+    row["device"] = " / ".join(dict.fromkeys(record.provenance.device for record in records))
+    commits = dict.fromkeys((record.provenance.commit or "none")[:7] for record in records)
+    return row | {"commit": " ".join(commits)}
+
+
+def mean_and_deviation(scores: Sequence[float]) -> str:
+    """For example ``88.47 ± 0.15``; the sample deviation, with divisor n - 1."""
+    if len(scores) < 2:
+        return f"{scores[0]:.2f}" if scores else ""
+    return f"{fmean(scores):.2f} ± {stdev(scores):.2f}"
 
 
 def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
@@ -108,14 +134,6 @@ def claim_row(answer: ClaimAnswer) -> dict[str, object]:
         "statement": answer.claim.statement,
         "details": answer.verdict.details,
     }
-
-
-def markdown(rows: Rows, columns: tuple[str, ...]) -> str:
-    """Rows as a GitHub table."""
-    from tabulate import tabulate
-
-    body = [[text(row.get(name)) for name in columns] for row in rows]
-    return str(tabulate(body, columns, tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":

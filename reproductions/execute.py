@@ -1,6 +1,5 @@
 """One seed of one job: from images on disk to a record in ``results/``."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +20,11 @@ from protocols.ranking import Ranks
 from reproductions.checkpoint import Checkpoint
 from reproductions.images import decode
 from reproductions.jobs import Job, Release, Street
-from reproductions.places import PROJECT
+from reproductions.places import cache
 from reproductions.progress import progress_bar
 from reproductions.records import SeedRecord, provenance
 from reproductions.training import Entry, Gallery, evaluate, make_accelerator, seed_everything, train
 from retable.files import write_atomically
-
-CACHE = Path(os.environ.get("RETABLE_CACHE", PROJECT / ".retable"))
-"""Rendered streets, checkpoints and trained weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +127,7 @@ def load_data(job: Job, device: torch.device, console: Console) -> Data:
 def _load_data(
     source: Street | Release, height: int, width: int, device: torch.device, console: Console
 ) -> Data:
-    (split,) = read(source.protocol, source.folder(CACHE, console))
+    (split,) = read(source.protocol, source.folder(cache(), console))
     total = len(split.train) + len(split.query) + len(split.gallery)
     with progress_bar(console, "decoding", total) as bar:
         train, query, gallery = (
@@ -181,7 +177,7 @@ def _train(
 
 def run_folder(row_hash: str, seed: int) -> Path:
     """Where the checkpoint and the artefacts of one seed lie."""
-    return CACHE / "runs" / row_hash / f"seed-{seed}"
+    return cache() / "runs" / row_hash / f"seed-{seed}"
 
 
 def artefacts(row_hash: str, seed: int) -> Artefacts:

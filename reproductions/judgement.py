@@ -95,6 +95,21 @@ class Judgement:
         )
         return ClaimAnswer(claim, scale, verdict)
 
+    def measured(self) -> list[list[SeedRecord]]:
+        """Records of each row, data set and scale that was run, in printed order of rows."""
+        order = {row: place for place, row in enumerate(self.paper.rows)}
+        places = {
+            (record.scale, record.dataset, record.row)
+            for seeds in self._by_hash.values()
+            for record in seeds.values()
+            if record.row in order
+        }
+        found = [
+            list(self.records(row, dataset, scale).values())
+            for scale, dataset, row in sorted(places, key=lambda place: (*place[:2], order[place[2]]))
+        ]
+        return [records for records in found if records]
+
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""
         if dataset != STREET and dataset not in PROTOCOLS.names():

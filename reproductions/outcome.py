@@ -3,14 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
 from tabulate import tabulate
 
 from reproductions.cli import show
-from reproductions.compare import CELL_COLUMNS, CLAIM_COLUMNS, cell_row, claim_row
+from reproductions.compare import CELL_COLUMNS, CLAIM_COLUMNS, cell_row, claim_row, mean_and_deviation
 from reproductions.jobs import Job
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.paper import Paper
@@ -99,10 +98,3 @@ class Outcome:
             for answer in self.judgement.claims
             if answer.scale == scale and rows & set(answer.claim.rows) and answer.verdict.word != "unrun"
         ]
-
-
-def mean_and_deviation(scores: Sequence[float]) -> str:
-    """For example ``88.47 ± 0.15``; the sample deviation, with divisor n - 1."""
-    if len(scores) < 2:
-        return f"{scores[0]:.2f}" if scores else ""
-    return f"{fmean(scores):.2f} ± {stdev(scores):.2f}"

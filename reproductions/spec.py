@@ -4,7 +4,6 @@ Everything that contradicts the schema or itself is a ``SpecError`` that names f
 key. Loading imports nothing heavier than pydantic.
 """
 
-import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -31,12 +30,11 @@ from reproductions.paper import (
     Target,
     Unstated,
 )
+from reproductions.places import papers
 from reproductions.recipe import Recipe
 from reproductions.transcript import fault, near
 from retable.errors import SpecError, UnknownName
 
-PAPERS = Path(os.environ.get("RETABLE_PAPERS", Path(__file__).with_name("papers")))
-"""The papers' folder; the variable points to papers kept elsewhere, for example before publication."""
 UNSTATED_DATASET = "unstated"  # of a number whose data set the paper does not name
 
 PLAIN = ("key", "title", "authors", "venue", "year", "arxiv", "artefacts")
@@ -49,17 +47,21 @@ M = TypeVar("M", bound=BaseModel)
 Toml = dict[str, Any]
 
 
-def paper_keys(folder: Path = PAPERS) -> list[str]:
-    """Keys of all papers, sorted: the folders that hold a ``paper.toml``."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
+def paper_keys(folder: Path | None = None) -> list[str]:
+    """Keys of all papers in ``folder`` (``places.papers()``), sorted: the folders with a ``paper.toml``."""
+    return sorted(path.parent.name for path in (folder or papers()).glob(f"*/{FILE}"))
 
 
-@cache
-def load_paper(key: str, folder: Path = PAPERS) -> Paper:
-    """The paper called ``key``, read once.
+def load_paper(key: str, folder: Path | None = None) -> Paper:
+    """The paper called ``key`` in ``folder`` (``places.papers()``), read once.
 
     Raises ``UnknownName`` with near matches, and ``SpecError`` for anything wrong in its files.
     """
+    return _load_paper(key, folder or papers())
+
+
+@cache
+def _load_paper(key: str, folder: Path) -> Paper:
     if key not in paper_keys(folder):
         raise UnknownName("paper", key, paper_keys(folder))
     try:

@@ -1,15 +1,19 @@
-"""A mini paper and its commands, run as a user runs them: in a process of their own."""
+"""A mini paper and the commands on it, each test with folders of its own."""
 
+import importlib
+import io
 import os
-import subprocess
+import shutil
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
-from reproductions.places import PROJECT
+from reproductions.cli import execute
 
 MINI = Path(__file__).with_name("papers")
 
@@ -23,46 +27,76 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+class Result(NamedTuple):
+    """What a command answered."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @dataclass(frozen=True)
 class Shell:
-    """Runs commands with folders of their own."""
+    """Runs commands with an environment and folders of their own."""
 
     folder: Path
     environment: dict[str, str]
 
-    def command(self, verb: str, *arguments: object) -> list[str]:
-        return [sys.executable, "-m", f"reproductions.{verb}", *map(str, arguments)]
+    def __call__(self, verb: str, *arguments: object) -> Result:
+        """The command in this process, which has imported everything already."""
+        module = importlib.import_module(f"reproductions.{verb}")
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.delenv("REID_DATA", raising=False)
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", [verb, *map(str, arguments)])
+            try:
+                execute(module.main)
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return Result(code, out.getvalue(), err.getvalue())
 
-    def __call__(
-        self, verb: str, *arguments: object, timeout: float = 300
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(verb, *arguments),
-            cwd=PROJECT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    def run(self, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object) -> Result:
         """``run mini`` on the tiny street, recording below the test's folder."""
-        return self("run", "mini", "--street", "tiny", "--results", self.results, *arguments, timeout=timeout)
+        return self("run", "mini", "--street", "tiny", "--results", self.results, *arguments)
+
+    def process(self, *arguments: object) -> tuple[list[str], dict[str, str]]:
+        """The same as a process: its command line and environment."""
+        command = [sys.executable, "-m", "reproductions.run", "mini", "--street", "tiny"]
+        environment = {name: value for name, value in os.environ.items() if name != "REID_DATA"}
+        return [*command, "--results", *map(str, (self.results, *arguments))], environment | self.environment
 
     @property
     def results(self) -> Path:
+        """Where records go."""
         return self.folder / "results"
+
+    @property
+    def runs(self) -> Path:
+        """Where checkpoints and artefacts go."""
+        return self.folder / "cache" / "runs"
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """An MLflow database without runs; making one takes seconds, copying it does not."""
+    from reproductions.track import Store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Store(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture
-def shell(tmp_path, tiny_street) -> Shell:
+def shell(tmp_path, tiny_street, empty_store) -> Shell:
     """Commands on the mini paper; nothing they write outlives the test."""
     cache = tmp_path / "cache"
     cache.mkdir()
     rendered = tiny_street.parent
     (cache / rendered.name).symlink_to(rendered)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "REID_DATA"},
         "RETABLE_PAPERS": str(MINI),
         "RETABLE_CACHE": str(cache),
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",

@@ -11,7 +11,8 @@ from reproductions.checks import RANKS, failures, is_mean, is_share, is_spread
 from reproductions.errata import faults, recompute
 from reproductions.noise import noise_table
 from reproductions.paper import Cell, Paper
-from reproductions.spec import PAPERS, load_paper
+from reproductions.places import papers
+from reproductions.spec import load_paper
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +188,6 @@ def test_every_own_row_has_options_that_its_method_knows(sona):
 
 
 def test_every_folder_of_papers_loads():
-    folders = [path.name for path in PAPERS.iterdir() if path.is_dir()]
+    folders = [path.name for path in papers().iterdir() if path.is_dir()]
 
     assert [load_paper(key).key for key in sorted(folders)] == sorted(folders)

@@ -1,0 +1,111 @@
+"""``compare`` and the tables-as-tests: what they show and how they exit."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from reproductions.places import PROJECT
+from tests.reproductions.test_judgement import recorded
+
+
+@pytest.fixture
+def results(shell):
+    """Saves records where the shell's commands look."""
+
+    def save(*groups):
+        for group in groups:
+            for one in group:
+                one.save(shell.results)
+
+    return save
+
+
+GOOD = {"metrics": {"mAP": 75.0, "rank1": 90.1, "mAP_trapezoid": 74.0, "rank5": 95.0, "rank10": 97.0}}
+
+
+def seeds(row, dataset, scale, shift=0.0):
+    changed = {name: score + shift for name, score in GOOD["metrics"].items()}
+    return recorded(row, dataset, scale, [0, 0], metrics=changed, untrained={"rank1": 1.0})
+
+
+def test_within_exits_with_0_and_below_with_1(shell, results):
+    results(seeds("Net", "market1501", "paper"))
+    assert shell("compare", "mini", "--results", shell.results).returncode == 0
+
+    results(seeds("Base", "market1501", "paper", shift=-40))
+    outcome = shell("compare", "mini", "--results", shell.results)
+    assert outcome.returncode == 1
+    assert "2 within, 2 below" in outcome.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "markdown", "json"])
+def test_every_format_shows_runs_and_cells(shell, results, form):
+    results(seeds("Net", "market1501", "paper"))
+
+    outcome = shell("compare", "mini", "--results", shell.results, "--format", form)
+
+    assert "75.00" in outcome.stdout
+    assert "within" in outcome.stdout
+    if form == "json":
+        data = json.loads(outcome.stdout)["mini"]
+        assert [cell["verdict"] for cell in data["cells"]] == ["within", "within"]
+
+
+def test_a_proxy_score_never_stands_beside_a_published_value(shell, results):
+    results(seeds("Net", "crosswalk", "proxy"), seeds("Base", "crosswalk", "proxy", shift=-20))
+
+    data = json.loads(shell("compare", "mini", "--results", shell.results, "--format", "json").stdout)["mini"]
+
+    assert data["cells"] == []
+    assert [(claim["scale"], claim["verdict"]) for claim in data["claims"]] == [("proxy", "holds")]
+    assert not any("published" in run for run in data["runs"])
+
+
+def pytest_reproductions(shell, *arguments):
+    command = [sys.executable, "-m", "pytest", "reproductions", "-q", "--results", str(shell.results)]
+    environment = shell.environment | {"PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [*command, *arguments], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_tables_as_tests(shell, results):
+    results(seeds("Net", "market1501", "paper"), seeds("Base", "market1501", "paper", shift=-40))
+
+    outcome = pytest_reproductions(shell, "-m", "mini")
+
+    assert outcome.returncode == 1
+    assert "2 below" in outcome.stdout
+    assert "below      mini-table1-Base-market1501-mAP" in outcome.stdout
+    lines = outcome.stdout.splitlines()
+    assert any("2 failed" in line and "passed" in line and "skipped" in line for line in lines)
+
+
+def test_what_has_no_answer_skips_or_fails_if_strict(shell):
+    assert pytest_reproductions(shell, "-m", "mini and table1").returncode == 0
+    strict = pytest_reproductions(shell, "-m", "mini and table1", "--strict-open")
+    assert strict.returncode == 1
+    assert "no seeds at scale paper: python -m reproductions.run mini" in strict.stdout
+
+
+def test_a_mistyped_marker_is_an_error(shell):
+    assert pytest_reproductions(shell, "-m", "mimi").returncode == 4
+
+
+def test_train_missing_runs_what_the_selected_tests_need(shell, tiny_street):
+    arguments = (
+        "-m",
+        "mini and table1",
+        "--train",
+        "missing",
+        "--seeds",
+        "2",
+        "--data-root",
+        tiny_street.parent,
+    )
+    outcome = pytest_reproductions(shell, *map(str, arguments))
+
+    assert "4 below" in outcome.stdout
+    assert len(list(shell.results.glob("mini/paper/*/seed-*.json"))) == 4

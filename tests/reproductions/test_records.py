@@ -1,0 +1,76 @@
+"""Records: one file a seed, read back as written, refused when damaged."""
+
+import pytest
+
+from reproductions.records import Provenance, SeedRecord, load_records
+from retable.errors import RetableError
+
+
+def record(seed=0, **changes):
+    fields = {
+        "paper": "mini",
+        "table": "table1",
+        "row": "Net",
+        "dataset": "crosswalk",
+        "scale": "proxy",
+        "seed": seed,
+        "row_hash": "0123456789ab",
+        "identity": {"method": "sona"},
+        "options": {"slope": 0.1},
+        "headline": "mAP",
+        "metrics": {"mAP": 50.123456789},
+        "bounds": {},
+        "untrained": {"mAP": 1.0},
+        "history": [{"epoch": 1.0, "seconds": 2.0, "images_per_s": 100.0}],
+        "provenance": Provenance(
+            commit="c" * 40,
+            dirty=False,
+            started="2026-01-01T00:00:00+00:00",
+            device="CPU",
+            python="3.11.7",
+            versions={"torch": "2.15.0"},
+            split="d" * 32,
+        ),
+        "mlflow_run_id": None,
+    }
+    return SeedRecord(**fields | changes)
+
+
+def test_records_come_back_as_written(tmp_path):
+    written = [record(seed, row=row) for row in ("A", "B") for seed in (0, 1)]
+    for one in written:
+        one.save(tmp_path)
+
+    assert load_records(tmp_path) == written
+    assert load_records(tmp_path, "mini") == written
+    assert load_records(tmp_path, "sona") == []
+
+
+def test_a_row_with_a_slash_in_its_name_stays_below_its_folder(tmp_path):
+    path = record(row="KPM w/o warp").save(tmp_path)
+
+    assert path.relative_to(tmp_path).parts[:2] == ("mini", "proxy")
+    assert len(path.relative_to(tmp_path).parts) == 4
+    assert load_records(tmp_path)[0].row == "KPM w/o warp"
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"paper": 3}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    path = record().save(tmp_path)
+    path.write_text(content)
+
+    with pytest.raises(RetableError, match=r"seed-0.json: not a record of this version"):
+        load_records(tmp_path)
+
+
+def test_a_refusing_disk_keeps_the_previous_record(tmp_path, monkeypatch):
+    record().save(tmp_path)
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RetableError, match=r"cannot write the record \(No space left on device\)"):
+        record(metrics={"mAP": 99.0}).save(tmp_path)
+
+    assert load_records(tmp_path) == [record()]
