@@ -1,10 +1,23 @@
 """Fixtures that several test folders share."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from protocols.crosswalk import street
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked ``gpu`` where there is none; with ``RETABLE_REQUIRE_GPU=1`` they fail instead."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        if os.environ.get("RETABLE_REQUIRE_GPU") == "1":
+            pytest.fail("RETABLE_REQUIRE_GPU=1, but torch sees no CUDA device", pytrace=False)
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session")

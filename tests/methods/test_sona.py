@@ -424,7 +424,6 @@ def test_bfloat16_autocast_and_channels_last():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("after", [("layer2", "layer3"), ("global", "local")])
 def test_paper_size_trains_on_cuda(after):
     model = (

@@ -143,6 +143,21 @@ def test_evaluation_ranks_by_the_methods_distance(coloured, tmp_path):
         assert abs(first - (before + 1)) <= 1
 
 
+@pytest.mark.gpu
+def test_the_loop_and_the_evaluation_on_a_gpu(coloured, tmp_path):
+    images, labels = coloured
+    method, accelerator = new_method(), make_accelerator("cuda", "bf16")
+    cached = images.to(accelerator.device)
+
+    entries = [entry for entry, _ in train(method, cached, labels, RECIPE, 0, accelerator)]
+
+    assert all(entry["global_ce"] > 0 for entry in entries)
+    records = tuple(Record(tmp_path / str(i), 1 + i // 8, 1 + i % 2) for i in range(64))
+    query, gallery = Gallery(records[:8], cached[:8]), Gallery(records, cached)
+    evaluation, _ = evaluate(method, query, gallery, PROTOCOLS.get("market1501")(), accelerator)
+    assert 0 <= evaluation.metrics["mAP"] <= 100
+
+
 def test_a_missing_gpu_is_refused():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
