@@ -1,4 +1,4 @@
-"""Ranking at Market-1501 scale: ours against a loop of argsorts, and with distances against the product alone.
+"""Ranking at Market-1501 scale against a loop of argsorts, and distances with ranking against the product.
 
 The ratios to look at: ``argsort`` / ``ours`` (at least 25) and ``distances + ranking`` / ``product`` (at
 most 1.3).
