@@ -108,6 +108,7 @@ class Protocol:
         counts: what a correct copy holds.
         load: reads the unpacked release at a folder into its splits (most have one); raises
             ``DataError`` naming the folder or file that is missing or has no valid name.
+        explain: what more can be said of an incomplete copy, for the error that refuses it.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Protocol:
     rules: Rules
     counts: Counts
     load: Callable[[Path], tuple[Split, ...]]
+    explain: Callable[[Path], list[str]] = lambda _: []
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything stated here that can change a number."""

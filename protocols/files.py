@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 from protocols.base import Protocol, Split
@@ -13,7 +12,7 @@ STREET_MANIFEST = "crosswalk.json"
 """In the folder of a rendered street; its counts stand in for the release's."""
 
 NAME_LIST = "names.txt"
-"""One relative path a line. Every street has it; beside a release it lets errors name files."""
+"""One relative path a line; every street has it, and a user may put one beside a release."""
 
 
 def locate(protocol: Protocol, data_root: Path) -> Path:
@@ -44,9 +43,10 @@ def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:
         if found[name] != expected[name]
     ]
     if wrong:
+        details = _name_differences(root) if (root / NAME_LIST).is_file() else protocol.explain(root)
         raise DataError(
-            f"{root}: not a whole {protocol.title}: {'; '.join(sorted(wrong))}. "
-            f"{_name_differences(root)}. Unpack the release again"
+            f"{root}: not a whole {protocol.title}: {'; '.join([*sorted(wrong), *details])}. "
+            "Unpack the release again"
         )
     return splits
 
@@ -88,23 +88,17 @@ def list_images(folder: Path, suffix: str) -> list[Path]:
     return images
 
 
-def _name_differences(root: Path, shown: int = 5) -> str:
-    """Which files are missing or extra, where a list of names can tell."""
-    names = root / NAME_LIST
-    if not names.is_file():
-        return f"(With a list of the right names, one a line, in {names}, this message names the files)"
-    expected = set(names.read_text(encoding="utf-8").split("\n")) - {""}
-    folders = {Path(name).parent for name in expected}
+def _name_differences(root: Path, shown: int = 5) -> list[str]:
+    """Which images are missing or extra, by the list of names."""
+    listed = set((root / NAME_LIST).read_text(encoding="utf-8").splitlines())
+    expected = {name for name in listed if "/" in name}
     there = {
         path.relative_to(root).as_posix()
-        for folder in folders
-        if folder != Path()
-        for path in (root / folder).glob("*")
-        if path.suffix in {Path(name).suffix for name in expected}
+        for folder, suffix in {(Path(name).parent, Path(name).suffix) for name in expected}
+        for path in (root / folder).glob(f"*{suffix}")
     }
-    parts = []
-    for what, paths in (("missing", expected - there), ("extra", there - expected)):
-        if paths := {path for path in paths if Path(path).parent != Path()}:
-            listed = ", ".join(islice(sorted(paths), shown))
-            parts.append(f"{what} ({len(paths):,}): {listed}{', ...' if len(paths) > shown else ''}")
-    return "; ".join(parts) or "All names are as expected"
+    return [
+        f"{what} ({len(names):,}): {', '.join(sorted(names)[:shown])}{', ...' if len(names) > shown else ''}"
+        for what, names in (("missing", expected - there), ("extra", there - expected))
+        if names
+    ]

@@ -1,6 +1,7 @@
 """Market-1501 (Zheng et al., Scalable Person Re-identification, ICCV 2015), single query."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
@@ -18,6 +19,8 @@ NAME = re.compile(
 in ``.jpg.jpg``."""
 
 HIGHEST_PID = 1501
+
+TRAIN_PER_CAMERA = {1: 2017, 2: 1709, 3: 2707, 4: 920, 5: 2338, 6: 3245}
 
 
 @PROTOCOLS.register("market1501")
@@ -42,6 +45,7 @@ def market1501() -> Protocol:
             images=32_668,
         ),
         load=load,
+        explain=explain,
     )
 
 
@@ -70,3 +74,36 @@ def parse(path: Path) -> Record:
             f"such as 0002_c1s1_000451_03.jpg, identity -1 or 0000..{HIGHEST_PID}; remove or rename it"
         )
     return Record(path, pid=int(match["pid"]), camid=int(match["camid"]))
+
+
+def explain(root: Path) -> list[str]:
+    """Where a copy differs from the release, from the ground truth that lies beside the images.
+
+    ``gt_query`` names every query, and lists the gallery positions of its identity in order of name.
+    """
+    cameras = Counter(record.camid for record in read_folder(root / "bounding_box_train"))
+    found = [
+        f"training images of camera {camid}: found {cameras[camid]:,}, expected {expected:,}"
+        for camid, expected in TRAIN_PER_CAMERA.items()
+        if cameras[camid] != expected
+    ]
+    truth = sorted((root / "gt_query").glob("*_good.mat"))
+    stems = {path.name.removesuffix("_good.mat") for path in truth}
+    queries = {record.path.name.split(".jpg")[0] for record in read_folder(root / "query")}
+    for what, names in (("missing", stems - queries), ("extra", queries - stems)):
+        if truth and names:
+            found.append(f"{what} queries ({len(names):,}): {', '.join(sorted(names)[:5])}")
+    return found + _shifted_gallery(root, truth)
+
+
+def _shifted_gallery(root: Path, truth: list[Path]) -> list[str]:
+    """The first identity whose gallery images are not where the ground truth says they are."""
+    from scipy.io import loadmat
+
+    gallery = read_folder(root / "bounding_box_test")
+    for path in truth:
+        pid = int(path.name[:4])
+        for position in loadmat(path)["good_index"].ravel().tolist():
+            if position > len(gallery) or gallery[position - 1].pid != pid:
+                return [f"gallery images of identity {pid:04d} or of one before it are missing or extra"]
+    return []

@@ -121,6 +121,37 @@ def test_a_real_release_is_held_against_its_own_counts(release):
         read(MARKET, release)
 
 
+@pytest.fixture
+def real_release(release):
+    """The street passed off as the release: no manifest, no list of names, but ``gt_query``."""
+    (release / "crosswalk.json").unlink()
+    (release / "names.txt").unlink()
+    return release
+
+
+def test_ground_truth_names_missing_and_extra_queries(real_release):
+    gone, kept = sorted((real_release / "query").glob("*.jpg"))[2:4]
+    gone.unlink()
+    shutil.copy(kept, kept.with_name("0001_c1s1_999999_00.jpg"))
+
+    with pytest.raises(DataError) as error:
+        read(MARKET, real_release)
+
+    assert f"missing queries (1): {gone.name.split('.jpg')[0]}" in str(error.value)
+    assert "extra queries (1): 0001_c1s1_999999_00" in str(error.value)
+    assert "training images of camera 3: found 12, expected 2,707" in str(error.value)
+
+
+def test_ground_truth_tells_whose_gallery_image_is_missing(real_release):
+    (split,) = load(real_release)
+    pids = sorted({record.pid for record in split.query})
+    victim = next(record for record in split.gallery if record.pid == pids[3])
+    victim.path.unlink()
+
+    with pytest.raises(DataError, match=rf"gallery images of identity {pids[3]:04d} or of one before it"):
+        read(MARKET, real_release)
+
+
 def test_a_damaged_manifest_is_named(release):
     (release / "crosswalk.json").write_text("{")
 
