@@ -58,9 +58,11 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
 
 
 def _print(judgement: Judgement, rows: Mapping[str, Rows], form: Format) -> None:
-    typer.echo(f"{judgement.paper.key}: {judgement.paper.title}\n\n{summary_line(judgement)}\n")
+    mark = "## " if form == "markdown" else ""
+    typer.echo(f"{mark}{judgement.paper.key}: {judgement.paper.title}\n\n{summary_line(judgement)}\n")
     for kind, columns in (("runs", RUN_COLUMNS), ("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
         if rows[kind]:
+            typer.echo(f"{mark and '###'} {kind}\n".lstrip())
             show(rows[kind], columns, form)
             typer.echo("")
 

@@ -14,12 +14,14 @@ from reproductions.places import PROJECT
 from retable.errors import RetableError
 from retable.files import write_atomically
 
+CODE = ("retable", "methods", "protocols", "reproductions", "pyproject.toml", "uv.lock")
+
 
 class Provenance(BaseModel):
     """Where a record comes from.
 
-    ``dirty`` tells of uncommitted changes outside ``results/``; ``split`` is the digest of the
-    image lists; ``versions`` of what computed the numbers.
+    ``dirty`` tells of uncommitted changes in what decides a number, the code and its lock file;
+    ``split`` is the digest of the image lists; ``versions`` of what computed the numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,9 +39,9 @@ class SeedRecord(BaseModel):
     """One seed of one row on one data set at one scale; metrics in percent.
 
     ``identity`` is everything that decides the numbers and ``row_hash`` its digest; ``options`` the
-    method's options with all defaults; ``untrained``
-    are the metrics of the same network before its first step; ``bounds`` the worst and best value
-    of metrics that depend on the order of equal distances.
+    method's options with all defaults; ``untrained`` are the metrics of the same network before its
+    first step; ``bounds`` the worst and best value of metrics that depend on the order of equal
+    distances.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,7 +104,7 @@ def _load(path: Path) -> SeedRecord:
 
 def provenance(started: float, device: str, split: str) -> Provenance:
     """Commit, versions and machine of the running program; ``started`` in seconds since 1970."""
-    changed = _git("status", "--porcelain", "--", ".", ":!results")
+    changed = _git("status", "--porcelain", "--", *CODE)
     return Provenance(
         commit=commit(),
         dirty=None if changed is None else bool(changed),
