@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from retable.errors import SpecError, UnknownName
-from retable.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,3 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     squares_b = torch.linalg.vector_norm(b, dim=1).square()
     # In place: at Market-1501 scale this costs next to nothing beyond the matrix product.
     return torch.addmm(squares_b, a, b.mT, alpha=-2).add_(squares_a).clamp_min_(0)
-
-
-METHODS: Registry[type[Method]] = Registry("method", "methods", "METHODS")

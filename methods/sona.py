@@ -14,8 +14,9 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods import METHODS
 from methods.backbones import bottleneck, build_backbone
-from methods.base import METHODS, Method, Options, Unstated
+from methods.base import Method, Options, Unstated
 from methods.losses import batch_hard_triplet, smoothed_cross_entropy
 from retable.errors import SpecError
 
@@ -290,7 +291,7 @@ def _initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
         nn.init.zeros_(layer.bias)
 
 
-@METHODS.register("sona")
+@METHODS.register("sona", version=1)
 class SONA(Method):
     """The network of Figure 2: a dilated trunk with attention, a global and a local branch."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,15 +33,17 @@ class Split:
     query: tuple[Record, ...]
     gallery: tuple[Record, ...]
 
-    def digest(self) -> str:
-        """32 hexadecimal digits over names and labels, independent of where the data lies."""
-        sha = hashlib.sha256()
-        for part in (self.train, self.query, self.gallery):
-            for record in part:
-                name = f"{record.path.parent.name}/{record.path.name}"
-                sha.update(f"{name} {record.pid} {record.camid}\n".encode())
-            sha.update(b"\n")
-        return sha.hexdigest()[:32]
+    def digests(self) -> dict[str, str]:
+        """32 hexadecimal digits over names and labels of each list, wherever the data lies."""
+        return {part: _digest(getattr(self, part)) for part in ("train", "query", "gallery")}
+
+
+def _digest(records: Iterable[Record]) -> str:
+    sha = hashlib.sha256()
+    for record in records:
+        name = f"{record.path.parent.name}/{record.path.name}"
+        sha.update(f"{name} {record.pid} {record.camid}\n".encode())
+    return sha.hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Protocol:
         counts: what a correct copy holds.
         load: reads the unpacked release at a folder into its splits (most have one); raises
             ``DataError`` naming the folder or file that is missing or has no valid name.
-        explain: what more can be said of an incomplete copy, for the error that refuses it.
+        explain: what is wrong with a copy beyond its counts, in words; nothing for a whole one.
     """
 
     name: str

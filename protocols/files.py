@@ -29,6 +29,17 @@ def locate(protocol: Protocol, data_root: Path) -> Path:
     return root
 
 
+def locate_release(protocol: Protocol, data_root: Path) -> Path:
+    """As ``locate``, but a rendered street in the release's place is a ``DataError`` too."""
+    root = locate(protocol, data_root)
+    if (root / STREET_MANIFEST).exists():
+        raise DataError(
+            f"{root}: a rendered street, not {protocol.title}; its scores compare with no published "
+            "value. Use --scale proxy, or give --data-root the folder of the real data sets"
+        )
+    return root
+
+
 def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:
     """Load and verify the release (or rendered street) at ``root``.
 
@@ -36,18 +47,15 @@ def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:
     """
     splits = protocol.load(root)
     expected = expected_counts(protocol, root)
-    wrong = [
+    wrong = sorted(
         f"{name.replace('_', ' ')}: found {found[name]:,}, expected {expected[name]:,}"
         for found in (count(split, protocol) for split in splits)
         for name in expected.keys() & found.keys()
         if found[name] != expected[name]
-    ]
+    )
+    wrong += _name_differences(root) if (root / NAME_LIST).is_file() else protocol.explain(root)
     if wrong:
-        details = _name_differences(root) if (root / NAME_LIST).is_file() else protocol.explain(root)
-        raise DataError(
-            f"{root}: not a whole {protocol.title}: {'; '.join([*sorted(wrong), *details])}. "
-            "Unpack the release again"
-        )
+        raise DataError(f"{root}: not a whole {protocol.title}: {'; '.join(wrong)}. Unpack the release again")
     return splits
 
 
@@ -57,10 +65,10 @@ def expected_counts(protocol: Protocol, root: Path) -> dict[str, int]:
     if not manifest.is_file():
         return asdict(protocol.counts)
     try:
-        counts: dict[str, int] = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+        counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+        return {name: int(counts[name]) for name in ("train", "query", "gallery", "train_pids", "query_pids")}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{manifest}: damaged ({error}); render the street again") from error
-    return counts
+        raise DataError(f"{manifest}: damaged ({error!r}); render the street again") from error
 
 
 def count(split: Split, protocol: Protocol) -> dict[str, int]:

@@ -148,6 +148,7 @@ class Block:
 
     def count(self, distances: "Distances", first_query: int) -> Ints:
         """(4, M) int64: gallery position, rank, best and worst rank, nearest match first."""
+        distances = _in_full_precision(distances)
         if isinstance(distances, np.ndarray) or not distances.is_cuda:
             nearer, equal, equal_before, not_a_number = self._count_numpy(distances)
         else:
@@ -238,3 +239,14 @@ class Block:
             equal_before.cpu().numpy(),
             distances.isnan().any(1).cpu().numpy(),
         )
+
+
+def _in_full_precision(distances: "Distances") -> "Distances":
+    """Half precision as float32 and integers as float64, which changes no order; others as they are."""
+    if isinstance(distances, np.ndarray):
+        if distances.dtype in (np.float32, np.float64):
+            return distances
+        return distances.astype(np.float32 if distances.dtype.kind == "f" else np.float64)
+    if distances.element_size() >= 4 and distances.is_floating_point():
+        return distances
+    return distances.float() if distances.is_floating_point() else distances.double()

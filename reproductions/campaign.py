@@ -31,10 +31,10 @@ def campaign_name() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}-{(commit() or 'no-git')[:7]}"
 
 
-def announcement(
-    paper: Paper, jobs: Sequence[Job], seeds: Sequence[int], records: Sequence[SeedRecord]
-) -> str:
-    """What will run, on what and why, before anything does."""
+def announce(
+    console: Console, paper: Paper, jobs: Sequence[Job], seeds: Sequence[int], records: Sequence[SeedRecord]
+) -> None:
+    """Print what will run, on what and why, before anything does."""
     lines = [f"{paper.key}: {paper.title} ({paper.venue} {paper.year})"]
     if jobs[0].scale == "proxy":
         lines.append(
@@ -48,7 +48,7 @@ def announcement(
         todo = _listed(seed for seed in seeds if seed not in done)
         kept = _listed(seed for seed in seeds if seed in done)
         lines.append(f"  {job.name} on {job.dataset} [{job.row_hash}]: seeds to run {todo}; recorded {kept}")
-    return "\n".join(lines)
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _listed(seeds: Iterable[int]) -> str:
@@ -69,7 +69,7 @@ def run_jobs(
 
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded.
     """
-    records = [] if fresh else load_records(results)
+    records = [] if fresh else load_records(results, jobs[0].paper)
     todo = {job: [seed for seed in seeds if seed not in recorded_seeds(job, records)] for job in jobs}
     if not any(todo.values()):
         return
@@ -81,14 +81,19 @@ def run_jobs(
         for seed in missing:
             if fresh:
                 forget(job, seed)
-            with tracker.seed(job, seed) as run:
-                record, files = run_seed(
-                    job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
-                )
-                run.finish(record, files)
+            try:
+                with tracker.seed(job, seed) as run:
+                    record, files = run_seed(
+                        job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
+                    )
+                    run.finish(record, files)
+            except KeyboardInterrupt:
+                console.print("interrupted: finished seeds and epochs are kept, the same command goes on")
+                raise
             console.print(seed_line(record), markup=False, highlight=False, soft_wrap=True)
         if missing:
-            tracker.summarise(job, list(recorded_seeds(job, load_records(results)).values()))
+            done = recorded_seeds(job, load_records(results, job.paper))
+            tracker.summarise(job, list(done.values()))
 
 
 def seed_line(record: SeedRecord) -> str:

@@ -23,7 +23,7 @@ Rows = Sequence[Mapping[str, object]]
 def execute(command: Callable[..., int]) -> None:
     """Run ``command`` on the program's arguments and exit with the code that it returns.
 
-    A ``RetableError`` is printed without a traceback and exits with 2, like a wrong argument.
+    A ``RetableError`` or ``OSError`` is printed without a traceback and exits with 2, like a wrong argument.
     """
 
     @wraps(command)
@@ -32,6 +32,9 @@ def execute(command: Callable[..., int]) -> None:
             code = command(*args, **options)
         except RetableError as error:
             typer.echo(f"error: {error}", err=True)
+            code = REFUSED
+        except OSError as error:  # a folder that cannot be written, a full disk
+            typer.echo(f"error: {error.filename or 'file'}: {error.strerror or error}", err=True)
             code = REFUSED
         raise typer.Exit(code)
 

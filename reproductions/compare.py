@@ -11,7 +11,7 @@ import typer
 from reproductions.cli import DONE, FAILED, Format, Rows, execute, show
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.places import RESULTS
-from reproductions.records import SeedRecord, load_records
+from reproductions.records import SeedRecord, existing, load_records
 from reproductions.spec import load_paper, paper_keys
 from reproductions.verdicts import confirmed, summary
 
@@ -21,7 +21,7 @@ CELL_COLUMNS = (
 )
 RUN_COLUMNS = (
     *("row", "dataset", "scale", "seeds", "mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"),
-    *("untrained_rank1", "train_seconds", "device", "commit"),
+    *("untrained_rank1", "train_seconds", "device", "commit", "row_hash", "note"),
 )
 CLAIM_COLUMNS = ("claim", "scale", "verdict", "statement", "details")
 
@@ -35,7 +35,7 @@ def main(
     ] = False,
 ) -> int:
     """Show what was measured and judge printed cells and claims by it; exits with 1 if a cell is below."""
-    records = load_records(results)
+    records = load_records(existing(results))
     papers = [load_paper(key) for key in ([paper] if paper else paper_keys())]
     judgements = [Judgement(one, [r for r in records if r.paper == one.key]) for one in papers]
     shown = {judgement.paper.key: _rows(judgement, everything) for judgement in judgements}
@@ -51,7 +51,7 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
     cells = [a for a in judgement.cells if a.verdict and (everything or a.verdict.word != "unrun")]
     claims = [a for a in judgement.claims if everything or a.verdict.word != "unrun"]
     return {
-        "runs": [run_row(records) for records in judgement.measured()],
+        "runs": [run_row(judgement, records) for records in judgement.measured()],
         "cells": [cell_row(judgement, answer) for answer in cells],
         "claims": [claim_row(answer) for answer in claims],
     }
@@ -83,15 +83,12 @@ def summary_line(judgement: Judgement) -> str:
     return "; ".join(parts)
 
 
-def run_row(records: Sequence[SeedRecord]) -> dict[str, object]:
+def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, object]:
     """One row's seeds by ``RUN_COLUMNS``: mean and sample deviation, cost and provenance."""
     one = records[0]
-    row: dict[str, object] = {
-        "row": one.row,
-        "dataset": one.dataset,
-        "scale": one.scale,
-        "seeds": len(records),
-    }
+    row: dict[str, object] = one.model_dump(include={"row", "dataset", "scale", "row_hash"})
+    row["note"] = "" if judgement.is_present(one) else "changed: not judged"
+    row["seeds"] = len(records)
     for name in ("mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"):
         row[name] = mean_and_deviation([record.metrics[name] for record in records])
     row["untrained_rank1"] = mean_and_deviation([record.untrained["rank1"] for record in records])

@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from rich.console import Console
 from safetensors.torch import save as to_safetensors
 
-from methods.base import METHODS, Method
+from methods import METHODS
+from methods.base import Method
 from protocols import Split
 from protocols.files import read
 from protocols.ranking import Ranks
@@ -98,11 +99,13 @@ def run_seed(
         bounds=evaluation.bounds,
         untrained=state.untrained,
         history=state.history,
-        provenance=provenance(started, device_name(accelerator.device), data.split.digest()),
+        provenance=provenance(started, device_name(accelerator.device), data.split.digests()),
         mlflow_run_id=run_id,
     )
+    kept = _keep(job, seed, method, ranks)
     record.save(results)
-    return record, _keep(job, seed, method, ranks)
+    (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
+    return record, kept
 
 
 def build(job: Job, seed: int, num_pids: int) -> Method:
@@ -192,7 +195,7 @@ def forget(job: Job, seed: int) -> None:
 
 
 def _keep(job: Job, seed: int, method: Method, ranks: Ranks) -> Artefacts:
-    """Write weights and ranks, and drop the checkpoint that they replace."""
+    """Write weights and ranks; the checkpoint stays until the record is written, too."""
     kept = artefacts(job.row_hash, seed)
     weights = {name: tensor.contiguous().cpu() for name, tensor in method.state_dict().items()}
     write_atomically(kept.weights, lambda file: file.write(to_safetensors(weights)))
@@ -200,7 +203,6 @@ def _keep(job: Job, seed: int, method: Method, ranks: Ranks) -> Artefacts:
         kept.ranks,
         lambda file: np.savez_compressed(file, ends=ranks.ends, gallery=ranks.gallery, rank=ranks.rank),
     )
-    (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
     return kept
 
 

@@ -1,7 +1,8 @@
 """A job is one printed row made runnable: what is trained, on which data, judged by which rules."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
+from methods import METHODS
 from protocols import PROTOCOLS, Protocol
 from protocols.crosswalk import SIZES, STREET_VERSION, Dials, size_named, street
-from protocols.files import locate
+from protocols.files import locate_release
 from reproductions.paper import Paper, RunScale
 from reproductions.progress import progress_bar
-from reproductions.recipe import Recipe
+from reproductions.recipe import TRAINING_VERSION, Recipe
 from retable.errors import WeightsError
 
 STREET = "crosswalk"
@@ -64,8 +66,30 @@ class Release:
         return {"release": self.protocol.folder}
 
     def folder(self, cache: Path, console: Console) -> Path:  # noqa: ARG002 - nothing to render
-        """The release's folder. Raises ``DataError`` when it is not there."""
-        return locate(self.protocol, self.data_root)
+        """The release's folder. Raises ``DataError`` when it is not there, or is a rendered street."""
+        return locate_release(self.protocol, self.data_root)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a command line may change in a row's definition; a changed row has another hash.
+
+    Attributes:
+        recipe: the recipe of another scale, for example the paper's on the street.
+        weights: instead of the recipe's.
+        precision: instead of the recipe's.
+        options: of the method, instead of the row's and the recipe's.
+        street: size of the embedded street, instead of the recipe's.
+    """
+
+    recipe: RunScale | None = None
+    weights: str | None = None
+    precision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    street: str | None = None
+
+
+NO_CHANGES = Changes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +132,10 @@ class Job:
         Raises ``WeightsError`` when the weights are a file that is not there.
         """
         return {
-            "method": self.method,
+            "method": [self.method, METHODS.version(self.method)],
+            "training": TRAINING_VERSION,
             "options": self.options,
-            "recipe": self.recipe.model_dump(mode="json", exclude={"weights", "method_options"}),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"weights", "method_options", "street"}),
             "weights": _weights_identity(self.weights),
             "protocol": [self.data.protocol.name, self.data.protocol.fingerprint()],
             "data": self.data.identity(),
@@ -131,20 +156,18 @@ def make_job(
     scale: RunScale,
     *,
     root: Path | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
-    street_size: str = "default",
+    changes: Changes = NO_CHANGES,
 ) -> Job:
-    """Resolve a printed row. ``weights`` and ``precision`` replace the recipe's.
+    """Resolve a printed row at its scale's own recipe, or with ``changes``.
 
     Raises:
         UnknownName: no such row or street size, or no protocol for the data set.
     """
-    spec, recipe = paper.row(row), paper.recipes[scale]
-    if precision:
-        recipe = Recipe.model_validate(recipe.model_dump() | {"precision": precision})
+    spec, recipe = paper.row(row), paper.recipes[changes.recipe or scale]
+    if changes.precision:
+        recipe = Recipe.model_validate(recipe.model_dump() | {"precision": changes.precision})
     data = (
-        Street(size_named(street_size).name)
+        Street(size_named(changes.street or recipe.street).name)
         if dataset == STREET
         else Release(PROTOCOLS.get(dataset)(), root or Path())
     )
@@ -155,9 +178,9 @@ def make_job(
         dataset=dataset,
         scale=scale,
         method=spec.method,
-        options={**spec.options, **recipe.method_options},
+        options={**spec.options, **recipe.method_options, **changes.options},
         recipe=recipe,
-        weights=weights or recipe.weights,
+        weights=changes.weights or recipe.weights,
         data=data,
     )
 

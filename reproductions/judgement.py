@@ -96,19 +96,19 @@ class Judgement:
         return ClaimAnswer(claim, scale, verdict)
 
     def measured(self) -> list[list[SeedRecord]]:
-        """Records of each row, data set and scale that was run, in printed order of rows."""
+        """Records of each definition of each row that was run, in printed order of rows."""
         order = {row: place for place, row in enumerate(self.paper.rows)}
-        places = {
-            (record.scale, record.dataset, record.row)
-            for seeds in self._by_hash.values()
-            for record in seeds.values()
-            if record.row in order
-        }
-        found = [
-            list(self.records(row, dataset, scale).values())
-            for scale, dataset, row in sorted(places, key=lambda place: (*place[:2], order[place[2]]))
-        ]
-        return [records for records in found if records]
+        groups = [list(seeds.values()) for seeds in self._by_hash.values()]
+        return sorted(
+            (group for group in groups if group[0].row in order),
+            key=lambda group: (group[0].scale, group[0].dataset, order[group[0].row], group[0].row_hash),
+        )
+
+    def is_present(self, record: SeedRecord) -> bool:
+        """Whether the record belongs to its row's present definition; only those are judged."""
+        return record.seed in self.records(record.row, record.dataset, record.scale) and (
+            self.records(record.row, record.dataset, record.scale)[record.seed].row_hash == record.row_hash
+        )
 
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+TRAINING_VERSION = 1
+"""Raised with every change of the loop, the sampler or the augmentation that may give other numbers."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -31,6 +34,7 @@ class Recipe(BaseModel):
         method_options: options of the method that only this recipe changes, for example block sizes
             on small maps.
         precision: arithmetic of the forward pass.
+        street: size of the embedded street, where that is what is trained on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +55,7 @@ class Recipe(BaseModel):
     schedule: tuple[tuple[int, Annotated[float, Field(gt=0)]], ...]
     method_options: dict[str, Any] = {}
     precision: Literal["bf16", "fp32"]
+    street: str = "default"
 
     @field_validator("schedule")
     @classmethod

@@ -21,7 +21,7 @@ class Provenance(BaseModel):
     """Where a record comes from.
 
     ``dirty`` tells of uncommitted changes in what decides a number, the code and its lock file;
-    ``split`` is the digest of the image lists; ``versions`` of what computed the numbers.
+    ``split`` holds a digest of each image list; ``versions`` of what computed the numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +32,7 @@ class Provenance(BaseModel):
     device: str
     python: str
     versions: dict[str, str]
-    split: str
+    split: dict[str, str]
 
 
 class SeedRecord(BaseModel):
@@ -83,6 +83,13 @@ class SeedRecord(BaseModel):
         return path
 
 
+def existing(results: Path) -> Path:
+    """``results`` itself; raises ``RetableError`` when there is no such folder."""
+    if not results.is_dir():
+        raise RetableError(f"{results}: no such folder; --results names the folder of the records")
+    return results
+
+
 def load_records(results: Path, paper: str | None = None) -> list[SeedRecord]:
     """All records below ``results``, of one paper if given, sorted by path.
 
@@ -98,16 +105,15 @@ def _load(path: Path) -> SeedRecord:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RetableError(
-            f"{path}: not a record of this version ({where}: {first['msg']}); delete it or run its row again"
+            f"{path}: not a record of this version ({where}: {first['msg']}); delete it"
         ) from error
 
 
-def provenance(started: float, device: str, split: str) -> Provenance:
+def provenance(started: float, device: str, split: dict[str, str]) -> Provenance:
     """Commit, versions and machine of the running program; ``started`` in seconds since 1970."""
-    changed = _git("status", "--porcelain", "--", *CODE)
     return Provenance(
         commit=commit(),
-        dirty=None if changed is None else bool(changed),
+        dirty=dirty(),
         started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         device=device,
         python=platform.python_version(),
@@ -119,6 +125,12 @@ def provenance(started: float, device: str, split: str) -> Provenance:
 def commit() -> str | None:
     """The checkout's commit, None outside one."""
     return _git("rev-parse", "HEAD")
+
+
+def dirty() -> bool | None:
+    """Whether code or lock file have uncommitted changes, None outside a checkout."""
+    changed = _git("status", "--porcelain", "--", *CODE)
+    return None if changed is None else bool(changed)
 
 
 def _versions(packages: Iterable[str]) -> Iterable[tuple[str, str]]:

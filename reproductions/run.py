@@ -7,6 +7,7 @@ import typer
 
 from reproductions.cli import DONE, execute
 from reproductions.places import RESULTS
+from retable.errors import RetableError
 
 DEFAULT_SEEDS = 4
 
@@ -27,9 +28,19 @@ def main(
     root: Annotated[
         Path | None, typer.Option("--data-root", help="folder of the data sets (default: $REID_DATA)")
     ] = None,
-    street: Annotated[str, typer.Option(help="size of the street: tiny, default or market")] = "default",
+    street: Annotated[
+        str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="imagenet, none or a file (default: the recipe's)")
+    ] = None,
+    recipe: Annotated[
+        Literal["paper", "proxy"] | None,
+        typer.Option(help="train by another scale's recipe (default: the scale's own)"),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, an option of the method, value as in TOML; may be repeated"),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
@@ -50,19 +61,23 @@ def main(
     """Train rows of a paper's tables, seed by seed, and show measured mean and deviation.
 
     Without --row or --table these are the paper's headline rows. Seeds that are recorded already are
-    not run again; an interrupted command goes on after its last finished epoch.
+    not run again; an interrupted command goes on after its last finished epoch. What --weights,
+    --recipe, --precision, --set and --street change has records of its own and is not judged.
     """
     # Imported here, as --help need not wait for them.
     from rich.console import Console
 
-    from reproductions.campaign import announcement, run_jobs
+    from reproductions.campaign import announce, run_jobs
+    from reproductions.jobs import Changes
     from reproductions.outcome import Outcome
     from reproductions.records import load_records
-    from reproductions.selection import data_root, select_jobs
+    from reproductions.selection import data_root, parse_settings, select_jobs
     from reproductions.spec import load_paper
 
     console = Console()
     spec = load_paper(paper)
+    if seed and seeds:
+        raise RetableError("--seeds N and --seed S name seeds twice; give one of them")
     chosen = sorted(set(seed)) if seed else list(range(seeds or DEFAULT_SEEDS))
     jobs = select_jobs(
         spec,
@@ -71,13 +86,14 @@ def main(
         datasets=on or [],
         scale=scale,
         root=data_root(root),
-        weights=weights,
-        precision=precision,
-        street_size=street,
+        changes=Changes(recipe, weights, precision, parse_settings(setting or []), street),
     )
-    console.print(announcement(spec, jobs, chosen, load_records(results)), markup=False, soft_wrap=True)
+    announce(console, spec, jobs, chosen, load_records(results, spec.key))
     if dry_run:
         return DONE
+    for file in (results / "record", json_file):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
     run_jobs(
         jobs,
         chosen,

@@ -1,11 +1,14 @@
 """Which jobs a command line asks for."""
 
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from protocols import PROTOCOLS
-from reproductions.jobs import STREET, Job, make_job
+from protocols.files import locate_release
+from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.paper import Paper, RunScale
 from retable.errors import DataError, RetableError, UnknownName
 
@@ -59,53 +62,80 @@ def select_jobs(
     datasets: Sequence[str],
     scale: RunScale | None,
     root: Path | None,
-    weights: str | None,
-    precision: str | None,
-    street_size: str,
+    changes: Changes,
 ) -> list[Job]:
     """One job for each row and data set.
 
-    Without a scale it is ``paper`` when a data set of the paper is found (or named), else
-    ``proxy``, which runs on the embedded street.
-
     Raises:
         UnknownName: for a row, table or data set that is not the paper's.
-        DataError: no data set of the paper is found at scale ``paper``.
+        DataError: a data set that is asked for is not there.
     """
     labels = select_rows(paper, table, rows)
     known = [*paper_datasets(paper), STREET]
     for name in datasets:
         if name not in known:
             raise UnknownName(f"data set of {paper.key}", name, known)
-    here = datasets_here(paper, root)
-    if scale is None:
-        scale = "paper" if (here and STREET not in datasets) or set(datasets) - {STREET} else "proxy"
-    if scale == "proxy":
-        if others := set(datasets) - {STREET}:
-            raise RetableError(
-                f"--on {', '.join(sorted(others))} with --scale proxy: proxies run on the street alone"
-            )
-        datasets = [STREET]
-    elif STREET in datasets:
-        raise RetableError(f"--on {STREET} with --scale paper: the street compares with no published value")
-    datasets = datasets or here
-    if not datasets:
-        raise DataError(
-            f"no data set of {paper.key} is here (looked in {root or 'no --data-root, no REID_DATA'}); it "
-            f"has {', '.join(paper_datasets(paper))}. Unpack one there, or use --scale proxy"
-        )
+    scale = scale or _scale(datasets, root)
+    chosen = _on_street(datasets) if scale == "proxy" else _real(paper, datasets, root)
     return [
-        make_job(
-            paper,
-            label,
-            dataset,
-            scale,
-            root=root,
-            weights=weights,
-            precision=precision,
-            street_size=street_size,
-        )
+        make_job(paper, label, dataset, scale, root=root, changes=changes)
         for label in labels
-        for dataset in datasets
+        for dataset in chosen
         if dataset == STREET or dataset in paper.row(label).datasets
     ]
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """``["slope=0.01", 'drop="bfe"']`` as options; a value that is no TOML is a plain string.
+
+    Raises ``RetableError`` for a setting without ``=``.
+    """
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise RetableError(f"--set {setting}: expected KEY=VALUE, for example --set slope=0.01")
+        try:
+            options[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = value
+    return options
+
+
+def _scale(datasets: Sequence[str], root: Path | None) -> RunScale:
+    """``paper`` if real data were named or a data root was given, else ``proxy``, on the street."""
+    if STREET in datasets:
+        return "proxy"
+    return "paper" if datasets or root else "proxy"
+
+
+def _on_street(datasets: Sequence[str]) -> list[str]:
+    if others := set(datasets) - {STREET}:
+        raise RetableError(
+            f"--on {', '.join(sorted(others))} with --scale proxy: proxies run on the street alone"
+        )
+    return [STREET]
+
+
+def _real(paper: Paper, datasets: Sequence[str], root: Path | None) -> list[str]:
+    """The data sets asked for, else all that are here, each looked up below the data root."""
+    if STREET in datasets:
+        raise RetableError(f"--on {STREET} with --scale paper: the street compares with no published value")
+    chosen = list(datasets) or datasets_here(paper, root)
+    if root is None or not chosen:
+        where = f"found {_listing(root)} in {root}" if root else "there is no --data-root and no REID_DATA"
+        raise DataError(
+            f"no data set of {paper.key} is here: {where}; expected one of "
+            f"{', '.join(_folders(paper))}. Unpack one there, or use --scale proxy"
+        )
+    for name in chosen:
+        locate_release(PROTOCOLS.get(name)(), root)
+    return chosen
+
+
+def _folders(paper: Paper) -> list[str]:
+    return [PROTOCOLS.get(name)().folder for name in paper_datasets(paper) if name in PROTOCOLS.names()]
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"

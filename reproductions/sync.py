@@ -10,7 +10,7 @@ from rich.console import Console
 from reproductions.campaign import campaign_name, group_by_row
 from reproductions.cli import DONE, execute
 from reproductions.places import RESULTS
-from reproductions.records import SeedRecord, load_records
+from reproductions.records import SeedRecord, existing, load_records
 from reproductions.spec import load_paper
 from retable.errors import RetableError
 
@@ -23,7 +23,7 @@ def main(
     results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
 ) -> int:
     """Log recorded seeds that the MLflow store does not hold, for example after it was unreachable."""
-    records = load_records(results, load_paper(paper).key if paper else None)
+    records = load_records(existing(results), load_paper(paper).key if paper else None)
     logged = log_missing(records, tracking_uri)
     Console().print(f"{logged} of {len(records)} records were missing and are logged now")
     return DONE

@@ -4,11 +4,13 @@ Tracking is evidence to browse; the record in ``results/`` is the fact. So a sto
 reached stops nothing: training goes on, and ``python -m reproductions.sync`` logs the records later.
 """
 
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from getpass import getuser
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -20,7 +22,7 @@ from reproductions.jobs import Job
 from reproductions.judgement import Judgement
 from reproductions.paper import Cell
 from reproductions.places import PROJECT
-from reproductions.records import SeedRecord
+from reproductions.records import SeedRecord, commit, dirty
 from reproductions.spec import load_paper
 from reproductions.training import Entry
 from reproductions.verdicts import Verdict
@@ -60,7 +62,9 @@ class Store:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.uri = uri
-        with FileLock(DATABASE.with_suffix(".lock")) if uri.startswith("sqlite:") else nullcontext():
+        with (
+            FileLock(f"{uri.removeprefix('sqlite:///')}.lock") if uri.startswith("sqlite:") else nullcontext()
+        ):
             self.client = MlflowClient(uri)
             self.client.search_experiments(max_results=1)
 
@@ -98,12 +102,14 @@ class Store:
         self._log(run_id, metrics=values, step=int(entry["epoch"]))
 
     def finish_seed(self, run_id: str, record: SeedRecord, files: Artefacts) -> None:
-        """Test metrics, tags, inputs and artefacts of a finished seed."""
+        """Test metrics, inputs and artefacts of a finished seed, and epochs that are not there yet."""
+        logged = {metric.step for metric in self.client.get_metric_history(run_id, "train/lr")}
+        for entry in record.history:
+            if entry["epoch"] not in logged:
+                self.log_epoch(run_id, entry)
         metrics = {f"test/{name}": value for name, value in record.metrics.items()}
         metrics |= {f"untrained/{name}": value for name, value in record.untrained.items()}
         self._log(run_id, metrics=metrics, params=flatten(record.identity | {"options": record.options}))
-        self.client.set_tag(run_id, "retable.dirty", str(record.provenance.dirty))
-        self.client.set_tag(run_id, "mlflow.source.git.commit", record.provenance.commit or "")
         self._log_inputs(run_id, record)
         self.client.log_dict(run_id, record.model_dump(mode="json"), "record.json")
         for file in (files.weights, files.ranks):
@@ -114,8 +120,6 @@ class Store:
     def log_record(self, record: SeedRecord, campaign: str) -> None:
         """A whole finished seed, epochs and all, from its record alone."""
         run_id = self.child(record, record.seed, campaign)
-        for entry in record.history:
-            self.log_epoch(run_id, entry)
         self.finish_seed(run_id, record, artefacts(record.row_hash, record.seed))
 
     def summarise(self, run_id: str, records: Sequence[SeedRecord]) -> None:
@@ -161,6 +165,10 @@ class Store:
             "retable.scale": row.scale,
             "retable.row_hash": row.row_hash,
             "retable.campaign": campaign,
+            "retable.dirty": str(dirty()),
+            "mlflow.source.git.commit": commit() or "",
+            "mlflow.source.name": "reproductions.run",
+            "mlflow.user": getuser(),
             "mlflow.note.content": describe(row),
         }
         run = self.client.create_run(self._experiment(row.paper), tags={**shared, **tags}, run_name=name)
@@ -189,9 +197,9 @@ class Store:
         def dataset(part: str, context: str) -> DatasetInput:
             entry = Dataset(
                 name=f"{record.dataset}/{part}",
-                digest=record.provenance.split,
+                digest=record.provenance.split[part],
                 source_type="retable",
-                source=str(record.identity["data"]),
+                source=json.dumps(record.identity["data"]),
             )
             return DatasetInput(entry, [InputTag("mlflow.data.context", context)])
 
@@ -216,12 +224,15 @@ class Tracker:
 
     @contextmanager
     def seed(self, row: Row, seed: int) -> Iterator["SeedRun"]:
-        """The run of one seed; left by an exception it is marked killed, to be continued."""
+        """The run of one seed; left by an exception it is marked so, to be continued."""
         run = SeedRun(self, self.with_store(lambda store: store.child(row, seed, self.campaign)))
         try:
             yield run
+        except KeyboardInterrupt:
+            run.stop("KILLED")
+            raise
         except BaseException:
-            run.stop()
+            run.stop("FAILED")
             raise
 
     def summarise(self, row: Row, records: Sequence[SeedRecord]) -> None:
@@ -262,9 +273,9 @@ class SeedRun:
         """See ``Store.finish_seed``."""
         self._tell(lambda store, run_id: store.finish_seed(run_id, record, files))
 
-    def stop(self) -> None:
-        """Mark the run as interrupted."""
-        self._tell(lambda store, run_id: store.client.set_terminated(run_id, "KILLED"))
+    def stop(self, status: str) -> None:
+        """Mark the run as interrupted (``KILLED``) or ``FAILED``; the same command continues it."""
+        self._tell(lambda store, run_id: store.client.set_terminated(run_id, status))
 
     def _tell(self, do: Callable[[Store, str], None]) -> None:
         if (run_id := self.run_id) is not None:
@@ -284,10 +295,12 @@ def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[Cell, Verdict]]:
 
 def describe(row: Row) -> str:
     """The note on a run: what it is and the command that makes it."""
+    size = row.identity["data"].get("size", {}).get("name")
+    street = f" --street {size}" if size else ""
     return (
         f"{row.paper}, {row.table}, row {row.row} on {row.dataset}, scale {row.scale}\n\n"
         f'`python -m reproductions.run {row.paper} --row "{row.row}" --on {row.dataset} '
-        f"--scale {row.scale} --seeds 4`"
+        f"--scale {row.scale}{street} --seeds 4`"
     )
 
 

@@ -2,8 +2,11 @@
 
 A plug-in is a module of the registry's package with a decorated object in it::
 
-    @METHODS.register("sona")
+    @METHODS.register("sona", version=1)
     class SONA(Method): ...
+
+The version is raised with every change after which a plug-in may give other numbers; records
+of runs hold it.
 
 or an entry point of another distribution (group ``retable.methods`` or ``retable.protocols``).
 """
@@ -15,11 +18,18 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from retable.errors import RetableError, UnknownName
 
 T = TypeVar("T")
+
+
+class Source(NamedTuple):
+    """Where a plug-in comes from, ``module`` or ``module:attribute``, and its version."""
+
+    place: str
+    version: str
 
 
 class Registry(Generic[T]):
@@ -35,10 +45,12 @@ class Registry(Generic[T]):
         self.kind = kind
         self.package = package
         self.group = f"retable.{package}"
-        self._decorator = re.compile(rf'^@{variable}\.register\("([^"]+)"\)', re.MULTILINE)
+        self._decorator = re.compile(
+            rf'^@{variable}\.register\("([^"]+)"(?:, version=(\d+))?\)', re.MULTILINE
+        )
         self._objects: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, version: int = 1) -> Callable[[T], T]:  # noqa: ARG002 - read as text
         """Decorator: file ``obj`` under ``name``. Raises ``RetableError`` when the name is taken."""
 
         def decorate(obj: T) -> T:
@@ -53,6 +65,15 @@ class Registry(Generic[T]):
         """All names, sorted; imports no plug-in."""
         return sorted(self._sources | self._objects.keys())
 
+    def version(self, name: str) -> str:
+        """The version that stands in the decorator, or of the distribution behind an entry point.
+
+        Imports no plug-in. Raises ``UnknownName``.
+        """
+        if name not in self._sources:
+            raise UnknownName(self.kind, name, self.names())
+        return self._sources[name].version
+
     def get(self, name: str) -> T:
         """The object called ``name``; imports the one module that holds it.
 
@@ -61,29 +82,33 @@ class Registry(Generic[T]):
         if name not in self._objects:
             if name not in self._sources:
                 raise UnknownName(self.kind, name, self.names())
-            module, _, attribute = self._sources[name].partition(":")
+            module, _, attribute = self._sources[name].place.partition(":")
             loaded = importlib.import_module(module)
             if attribute:  # an entry point need not use the decorator
                 self._objects.setdefault(name, getattr(loaded, attribute))
         return self._objects[name]
 
     @cached_property
-    def _sources(self) -> dict[str, str]:
-        """``{name: "module" or "module:attribute"}``, read from source text and package metadata."""
+    def _sources(self) -> dict[str, "Source"]:
+        """All plug-ins by name, read from source text and package metadata."""
         spec = find_spec(self.package)
         assert spec is not None and spec.submodule_search_locations
         found = [
-            (name, f"{self.package}.{path.stem}")
+            (name, Source(f"{self.package}.{path.stem}", version or "1"))
             for folder in spec.submodule_search_locations
             for path in sorted(Path(folder).glob("*.py"))
-            for name in self._decorator.findall(path.read_text(encoding="utf-8"))
+            for name, version in self._decorator.findall(path.read_text(encoding="utf-8"))
         ]
-        found += [(entry.name, entry.value) for entry in entry_points(group=self.group)]
-        sources: dict[str, str] = {}
+        found += [
+            (entry.name, Source(entry.value, entry.dist.version if entry.dist else "1"))
+            for entry in entry_points(group=self.group)
+        ]
+        sources: dict[str, Source] = {}
         for name, source in found:
             if name in sources:
                 raise RetableError(
-                    f"{self.kind} {name!r} is registered by both {sources[name]} and {source}; rename one"
+                    f"{self.kind} {name!r} is registered by both {sources[name].place} and "
+                    f"{source.place}; rename one"
                 )
             sources[name] = source
         return sources

@@ -17,10 +17,10 @@ class Dials:
         confusers: share of identities that have a twin wearing all the same colours in other places.
     """
 
-    misalignment: float = 0.25
-    occlusion: float = 0.2
+    misalignment: float = 0.2
+    occlusion: float = 0.15
     viewpoint: float = 0.5
-    camera_shift: float = 0.4
+    camera_shift: float = 0.3
     confusers: float = 0.2
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import METHODS
+from methods import METHODS
 from methods.sona import (
     SONA,
     UNSTATED,

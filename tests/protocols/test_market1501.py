@@ -81,10 +81,12 @@ def test_other_files_are_passed_over(release):
 
 def test_a_digest_depends_on_names_and_not_on_the_place(release, tiny_street):
     (here,), (there,) = load(release), load(tiny_street)
-    assert here.digest() == there.digest()
+    assert here.digests() == there.digests()
 
     next((release / "query").glob("*.jpg")).unlink()
-    assert load(release)[0].digest() != there.digest()
+    changed = load(release)[0].digests()
+    assert changed["query"] != there.digests()["query"]
+    assert changed["gallery"] == there.digests()["gallery"]
 
 
 def test_a_missing_file_is_named(release):

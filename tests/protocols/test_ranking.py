@@ -57,7 +57,7 @@ def problems(draw):
     seed = draw(st.integers(0, 2**32 - 1))
     levels = draw(st.sampled_from([2, 4, 1000]))
     rng = np.random.default_rng(seed)
-    distances = rng.integers(0, levels, (queries, images)).astype(draw(st.sampled_from(["f4", "f8"])))
+    distances = rng.integers(0, levels, (queries, images)).astype(draw(st.sampled_from(["f2", "f4", "f8"])))
     distances[rng.random(distances.shape) < draw(st.sampled_from([0, 0.1]))] = np.inf
     cameras = draw(st.integers(1, 3))
     query = Labels(rng.integers(-1, 5, queries), rng.integers(1, cameras + 1, queries))
@@ -67,13 +67,33 @@ def problems(draw):
 
 
 @given(problems())
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 def test_ranks_equal_a_literal_sort(problem):
     distances, query, gallery, rules = problem
 
     got = rank_matches(lambda a, b: distances[a:b], query, gallery, rules)
 
     assert_same(got, literal_ranks(distances, query, gallery, rules))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_integer_distances(dtype):
+    distances, query, gallery = random_problem(23, 50)
+    whole = (100 * distances).astype(dtype)
+
+    got = rank_matches(lambda a, b: whole[a:b], query, gallery, MARKET)
+
+    assert_same(got, literal_ranks(whole, query, gallery, MARKET))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int32])
+def test_torch_distances_of_other_types(dtype):
+    distances, query, gallery = random_problem(23, 50)
+    tensor = torch.from_numpy(100 * distances).to(dtype)
+
+    got = rank_matches(lambda a, b: tensor[a:b], query, gallery, MARKET)
+
+    assert_same(got, literal_ranks(tensor.double().numpy(), query, gallery, MARKET))
 
 
 def random_problem(queries, images, seed=0):
@@ -119,9 +139,9 @@ def test_counting_on_the_gpu_equals_the_cpu(problem):
     block = Block(query, gallery, usable, rules.same_camera == "all", ends, matches)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    on_gpu = block._count_torch(torch.from_numpy(distances).to(device))
+    on_gpu = block._count_torch(torch.from_numpy(distances.astype("f4")).to(device))
 
-    for got, expected in zip(on_gpu, block._count_numpy(distances), strict=True):
+    for got, expected in zip(on_gpu, block._count_numpy(distances.astype("f4")), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,11 +59,11 @@ class Shell:
 
     def run(self, *arguments: object) -> Result:
         """``run mini`` on the tiny street, recording below the test's folder."""
-        return self("run", "mini", "--street", "tiny", "--results", self.results, *arguments)
+        return self("run", "mini", "--results", self.results, *arguments)
 
     def process(self, *arguments: object) -> tuple[list[str], dict[str, str]]:
         """The same as a process: its command line and environment."""
-        command = [sys.executable, "-m", "reproductions.run", "mini", "--street", "tiny"]
+        command = [sys.executable, "-m", "reproductions.run", "mini"]
         environment = {name: value for name, value in os.environ.items() if name != "REID_DATA"}
         return [*command, "--results", *map(str, (self.results, *arguments))], environment | self.environment
 
@@ -105,3 +105,21 @@ def shell(tmp_path, tiny_street, empty_store) -> Shell:
         "COLUMNS": "200",
     }
     return Shell(tmp_path, environment)
+
+
+@pytest.fixture
+def data_root(tiny_street, tmp_path, monkeypatch) -> Path:
+    """A data root with a copy of the tiny street that passes for the release: its counts are put in place."""
+    from protocols import PROTOCOLS
+    from protocols.files import count
+
+    root = tmp_path / "data"
+    market = PROTOCOLS.get("market1501")()
+    shutil.copytree(tiny_street, root / market.folder)
+    (root / market.folder / "crosswalk.json").unlink()
+    (root / market.folder / "names.txt").unlink()
+    (split,) = market.load(root / market.folder)
+    counts = replace(market.counts, **count(split, market))
+    release = replace(market, counts=counts, explain=lambda _: [])
+    monkeypatch.setitem(PROTOCOLS._objects, "market1501", lambda: release)
+    return root

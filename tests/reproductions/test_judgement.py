@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reproductions.jobs import make_job
+from reproductions.jobs import Changes, make_job
 from reproductions.judgement import Judgement
 from reproductions.spec import load_paper
 from tests.reproductions.test_records import record
@@ -82,10 +82,11 @@ def test_everything_that_changes_a_number_changes_the_hash():
     others = [
         make_job(MINI, "Base", "crosswalk", "proxy"),
         make_job(MINI, "Net", "market1501", "paper"),
-        make_job(MINI, "Net", "crosswalk", "proxy", precision="fp32"),
-        make_job(MINI, "Net", "crosswalk", "proxy", weights="imagenet"),
-        make_job(MINI, "Net", "crosswalk", "proxy", street_size="tiny"),
+        make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(precision="fp32")),
+        make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(weights="imagenet")),
+        make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(street="default")),
+        make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(options={"slope": 0.2})),
     ]
 
-    assert len({job.row_hash, *(other.row_hash for other in others)}) == 6
+    assert len({job.row_hash, *(other.row_hash for other in others)}) == 7
     assert make_job(MINI, "Net", "crosswalk", "proxy").row_hash == job.row_hash

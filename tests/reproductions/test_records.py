@@ -29,7 +29,7 @@ def record(seed=0, **changes):
             device="CPU",
             python="3.11.7",
             versions={"torch": "2.15.0"},
-            split="d" * 32,
+            split={"train": "d" * 32},
         ),
         "mlflow_run_id": None,
     }

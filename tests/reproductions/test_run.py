@@ -18,14 +18,6 @@ def only_record(shell, seed=0):
     return record
 
 
-@pytest.fixture
-def data_root(tiny_street, tmp_path):
-    """A data root with a copy of the tiny street that a test may damage."""
-    root = tmp_path / "data"
-    shutil.copytree(tiny_street, root / market1501().folder)
-    return root
-
-
 def test_a_run_records_every_seed_and_does_not_repeat_it(shell):
     first = shell.run("--seeds", 2, "--json", shell.folder / "outcome.json")
 
@@ -127,6 +119,9 @@ def test_fresh_runs_again(shell):
         (("--on", "market"), "unknown data set of mini 'market': did you mean 'market1501'"),
         (("--street", "large"), "unknown street size 'large'"),
         (("--scale", "paper"), "no data set of mini is here"),
+        (("--seeds", "2", "--seed", "5"), "--seeds N and --seed S name seeds twice"),
+        (("--set", "slope"), "--set slope: expected KEY=VALUE"),
+        (("--set", "slop=0.1"), "slop"),
         (("--on", "market1501", "--scale", "proxy"), "proxies run on the street alone"),
         (("--on", "crosswalk", "--scale", "paper"), "the street compares with no published value"),
         (("--data-root", "/nowhere"), "/nowhere: no such folder"),
@@ -146,6 +141,39 @@ def test_requests_that_cannot_be_met(shell, arguments, message):
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not load_records(shell.results)
+
+
+def test_a_data_root_without_a_data_set(shell, tmp_path):
+    (tmp_path / "data" / "market1501").mkdir(parents=True)
+
+    for root, found in (
+        (tmp_path / "data", "found market1501"),
+        (tmp_path / "data" / "market1501", "nothing"),
+    ):
+        result = shell.run("--dry-run", "--data-root", root)
+        assert result.returncode == 2
+        assert found in result.stderr
+        assert "expected one of Market-1501-v15.09.15" in result.stderr
+
+
+def test_a_street_never_passes_for_a_real_data_set(shell, tiny_street):
+    result = shell.run("--seed", 0, "--data-root", tiny_street.parent)
+
+    assert result.returncode == 2
+    assert "a rendered street, not Market-1501" in result.stderr
+    assert not load_records(shell.results)
+
+
+def test_changed_rows_have_records_of_their_own_and_are_not_judged(shell):
+    shell.run("--seed", 0)
+    changed = shell.run("--seed", 0, "--set", "slope=0.2", "--precision", "fp32", "--recipe", "paper")
+
+    assert changed.returncode == 0
+    one, other = load_records(shell.results)
+    assert one.row_hash != other.row_hash
+    assert {record.options["slope"] for record in (one, other)} == {0.1, 0.2}
+    compared = shell("compare", "mini", "--results", shell.results)
+    assert compared.stdout.count("changed") == 1
 
 
 def test_an_unknown_paper(shell):

@@ -64,7 +64,7 @@ def test_metrics_tags_inputs_and_artefacts(shell, client):
         "crosswalk/query",
         "crosswalk/gallery",
     }
-    assert {entry.dataset.digest for entry in inputs} == {records[0].provenance.split}
+    assert {entry.dataset.digest for entry in inputs} == set(records[0].provenance.split.values())
     files = {file.path for file in client.list_artifacts(child.info.run_id)}
     assert files == {"record.json", "weights.safetensors", "ranks.npz"}
 
@@ -78,8 +78,8 @@ def test_more_seeds_of_a_row_join_its_run(shell, client):
     assert parents[0].data.metrics["test/mAP.n"] == 2
 
 
-def test_published_value_gap_and_verdict_at_scale_paper(shell, client, tiny_street):
-    shell("run", "mini", "--seeds", 2, "--data-root", tiny_street.parent, "--results", shell.results)
+def test_published_value_gap_and_verdict_at_scale_paper(shell, client, data_root):
+    shell("run", "mini", "--seeds", 2, "--data-root", data_root, "--results", shell.results)
 
     parent = runs(client)[0]
     assert parent.data.metrics["published/mAP"] == 75.0

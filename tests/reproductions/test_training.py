@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from methods.base import METHODS
+from methods import METHODS
 from protocols import PROTOCOLS, Record
 from reproductions.checkpoint import Checkpoint
 from reproductions.recipe import Recipe

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from methods.base import METHODS
+from methods import METHODS
 from protocols import PROTOCOLS
 from retable.errors import RetableError, UnknownName
 from retable.registry import Registry
@@ -22,9 +22,10 @@ def package(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
 
-    def add(module, name):
+    def add(module, name, more=""):
         (folder / f"{module}.py").write_text(
-            f'from plugins import THINGS\n@THINGS.register("{name}")\ndef thing():\n    return "{module}"\n'
+            f'from plugins import THINGS\n@THINGS.register("{name}"{more})\n'
+            f'def thing():\n    return "{module}"\n'
         )
 
     yield add
@@ -45,6 +46,14 @@ def test_names_are_listed_without_imports(package):
     assert registry().names() == ["first", "second"]
     assert "plugins.a" not in sys.modules
     assert registry().get("first")() == "a"
+    assert "plugins.b" not in sys.modules
+
+
+def test_the_version_stands_in_the_decorator_and_is_read_without_import(package):
+    package("a", "first")
+    package("b", "second", ", version=3")
+
+    assert [registry().version(name) for name in ("first", "second")] == ["1", "3"]
     assert "plugins.b" not in sys.modules
 
 
