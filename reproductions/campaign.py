@@ -73,7 +73,7 @@ def run_jobs(
     todo = {job: [seed for seed in seeds if seed not in recorded_seeds(job, records)] for job in jobs}
     if not any(todo.values()):
         return
-    from reproductions.execute import forget, run_seed  # torch and mlflow take seconds to import
+    from reproductions.execute import alone, forget, run_seed  # torch and mlflow take seconds to import
     from reproductions.track import Tracker, default_uri
 
     tracker = Tracker(tracking_uri or default_uri(), campaign_name(), console)
@@ -82,7 +82,7 @@ def run_jobs(
             if fresh:
                 forget(job, seed)
             try:
-                with tracker.seed(job, seed) as run:
+                with alone(job, seed), tracker.seed(job, seed) as run:
                     record, files = run_seed(
                         job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
                     )

@@ -2,7 +2,8 @@
 
 ============  =====================================================================================
 ``greater``   95 % one-sided bound of mean(first) - mean(second) above 0; ``reversed`` if below 0
-``step``      the cell rule on the difference, tolerance max(d / 2, 3 s0 sqrt(2 / published runs))
+``step``      the cell rule on the difference, tolerance max(d / 2, 3 s0 sqrt(2 / published runs));
+              ``below`` if it is short of the printed size, ``holds`` within it or beyond
 ``monotone``  Page's trend test over seeds x rows, and no step back beyond the tolerance
 ``peak``      the upper bound of every other row minus the first is below the tolerance
 ``flat``      every two rows are equivalent within the tolerance
@@ -26,7 +27,7 @@ from reproductions.noise import noise_table, tolerance, usual_noise
 from reproductions.paper import Claim, Paper, RunScale, Target
 from reproductions.verdicts import ALPHA, Verdict, is_blunt, judge_gap
 
-Word = Literal["holds", "reversed", "undecided", "unrun"]
+Word = Literal["holds", "reversed", "below", "undecided", "unrun"]
 Scores = Callable[[str, str, str], Mapping[int, float]]
 
 
@@ -43,7 +44,7 @@ class ClaimPart:
 
 @dataclass(frozen=True, slots=True)
 class ClaimVerdict:
-    """A claim's answer: ``holds`` if all its parts hold, ``reversed`` if one is reversed.
+    """A claim's answer: ``holds`` if all its parts hold, ``reversed`` or ``below`` if one is.
 
     It is ``unrun`` if no part has seeds, and ``undecided`` otherwise.
     """
@@ -139,8 +140,9 @@ def _one_a_metric(targets: Iterable[Target]) -> list[Target]:
 
 
 def _together(words: Sequence[Word]) -> Word:
-    if "reversed" in words:
-        return "reversed"
+    for word in ("reversed", "below"):
+        if word in words:
+            return word
     if all(word == "holds" for word in words):
         return "holds"
     return "unrun" if all(word == "unrun" for word in words) else "undecided"
@@ -222,7 +224,7 @@ def _monotone(
 
 
 def _step(claim: Claim, target: Target, seeds: Mapping[str, Mapping[int, float]], noise: float) -> ClaimPart:
-    """The cell rule on the difference: short of the printed size is ``reversed``, beyond it still holds.
+    """The cell rule on the difference: short of the printed size is ``below``, beyond it still holds.
 
     Both printed means were rounded, so the edge is a whole rounding step beyond the tolerance.
     """
@@ -234,7 +236,7 @@ def _step(claim: Claim, target: Target, seeds: Mapping[str, Mapping[int, float]]
     margin = max(abs(size) / 2, noise_table().tolerance.deviations * noise * math.sqrt(2 / target.runs))
     n = min(len(first), len(second))
     cell = judge_gap(found.gap - size, found.error, found.dof, margin + resolution / 2, resolution, n)
-    words: dict[str, Word] = {"within": "holds", "above": "holds", "below": "reversed", "open": "undecided"}
+    words: dict[str, Word] = {"within": "holds", "above": "holds", "below": "below", "open": "undecided"}
     details = (
         f"{_shown(claim.rows[0], claim.rows[1], found)}, printed {size:+.2f}: {cell.word} {cell.edge:.2f}"
     )

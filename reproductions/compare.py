@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from reproductions.cli import DONE, FAILED, Format, Rows, execute, show
+from reproductions.claims import blunt_cells
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.places import RESULTS
 from reproductions.records import SeedRecord, existing, load_records
 from reproductions.spec import load_paper, paper_keys
-from reproductions.verdicts import confirmed, summary
+from reproductions.verdicts import confirmed, summary, surprise, usual_noise
+from retable.cli import DONE, FAILED, Format, Rows, execute, show
 
 CELL_COLUMNS = (
     *("table", "row", "dataset", "metric", "published", "std", "measured", "deviation", "seeds"),
-    *("gap", "low", "high", "tolerance", "verdict", "note"),
+    *("gap", "low", "high", "tolerance", "z", "verdict", "note"),
 )
 RUN_COLUMNS = (
     *("row", "dataset", "scale", "seeds", "mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"),
@@ -107,7 +108,10 @@ def mean_and_deviation(scores: Sequence[float]) -> str:
 
 
 def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
-    """One judged cell by ``CELL_COLUMNS``; measured values are rounded here and nowhere before."""
+    """One judged cell by ``CELL_COLUMNS``; measured values are rounded here and nowhere before.
+
+    ``z`` is how surprising the printed value would be as a draw from our own distribution.
+    """
     cell, verdict = answer.cell, answer.verdict
     assert verdict is not None
     row: dict[str, object] = cell.model_dump(include={"table", "row", "dataset", "metric", "std"})
@@ -121,6 +125,10 @@ def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
         row |= {"low": f"{verdict.low:+.2f}", "high": f"{verdict.high:+.2f}"}
     if len(scores) > 1:
         row["deviation"] = f"{stdev(scores):.2f}"
+        z = surprise(scores, float(cell.value), usual_noise(cell.dataset, cell.metric), cell.runs)
+        row["z"] = f"{z:+.1f}"
+    if claim := blunt_cells(judgement.paper).get(cell.id):
+        row["note"] = f"{answer.note}; blunt: the claim {claim} decides".removeprefix("; ")
     return row
 
 

@@ -27,10 +27,10 @@ from typing import Annotated
 import typer
 
 from reproductions.checks import is_mean, is_spread
-from reproductions.cli import DONE, FAILED, execute
 from reproductions.paper import Arithmetic, Cell, Erratum, Paper, Spread
 from reproductions.spec import load_paper, paper_keys
 from reproductions.transcript import decimals, near
+from retable.cli import DONE, FAILED, execute
 from retable.errors import SpecError
 
 Cells = tuple[Cell, ...]

@@ -1,7 +1,8 @@
 """One seed of one job: from images on disk to a record in ``results/``."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from shutil import rmtree
 import numpy as np
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from rich.console import Console
 from safetensors.torch import save as to_safetensors
 
@@ -22,10 +24,11 @@ from reproductions.checkpoint import Checkpoint
 from reproductions.images import decode
 from reproductions.jobs import Job, Release, Street
 from reproductions.places import cache
-from reproductions.progress import progress_bar
 from reproductions.records import SeedRecord, provenance
 from reproductions.training import Entry, Gallery, evaluate, make_accelerator, seed_everything, train
+from retable.errors import RetableError
 from retable.files import write_atomically
+from retable.progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,20 @@ def run_seed(
     record.save(results)
     (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
     return record, kept
+
+
+@contextmanager
+def alone(job: Job, seed: int) -> Iterator[None]:
+    """Keep other processes from this seed. Raises ``RetableError`` if one is at it already."""
+    folder = run_folder(job.row_hash, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{folder}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise RetableError(
+            f"{job.row}, seed {seed}: another process runs it at this moment; wait for it, or run other seeds"
+        ) from error
 
 
 def build(job: Job, seed: int, num_pids: int) -> Method:

@@ -15,9 +15,9 @@ from protocols import PROTOCOLS, Protocol
 from protocols.crosswalk import SIZES, STREET_VERSION, Dials, size_named, street
 from protocols.files import locate_release
 from reproductions.paper import Paper, RunScale
-from reproductions.progress import progress_bar
 from reproductions.recipe import TRAINING_VERSION, Recipe
 from retable.errors import WeightsError
+from retable.progress import progress_bar
 
 STREET = "crosswalk"
 """The embedded street's key where data sets are named."""
@@ -167,7 +167,7 @@ def make_job(
     if changes.precision:
         recipe = Recipe.model_validate(recipe.model_dump() | {"precision": changes.precision})
     data = (
-        Street(size_named(changes.street or recipe.street).name)
+        Street(size_named(changes.street or paper.recipes[scale].street).name)
         if dataset == STREET
         else Release(PROTOCOLS.get(dataset)(), root or Path())
     )

@@ -9,7 +9,7 @@ from reproductions.claims import ClaimVerdict, judge_claim
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.paper import PERCENTAGES, Cell, Claim, Paper, RunScale
 from reproductions.records import SeedRecord
-from reproductions.verdicts import Verdict, judge_cell, judge_exact
+from reproductions.verdicts import Verdict, judge_cell, judge_exact, seeds_needed, usual_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,8 @@ class Judgement:
             case "unrun":
                 return f"no seeds at scale paper: {command} --seeds 4 --data-root DIR"
             case "open":
-                return f"{verdict.n} seeds leave it open: {command} --seeds {2 * max(2, verdict.n)}"
+                needed = seeds_needed(usual_noise(cell.dataset, cell.metric), verdict.edge)
+                return f"open with {verdict.n} seeds, {needed} settle a gap of 0: {command} --data-root DIR"
             case _:
                 return ""
 

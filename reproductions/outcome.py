@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from tabulate import tabulate
 
-from reproductions.cli import show
 from reproductions.compare import CELL_COLUMNS, CLAIM_COLUMNS, cell_row, claim_row, mean_and_deviation
 from reproductions.jobs import Job
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.paper import Paper
 from reproductions.records import SeedRecord
+from retable.cli import show
 
 METRICS = {
     "mAP": "mAP",

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from reproductions.cli import DONE, execute
 from reproductions.places import RESULTS
+from retable.cli import DONE, execute
 from retable.errors import RetableError
 
 DEFAULT_SEEDS = 4

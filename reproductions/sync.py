@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from reproductions.campaign import campaign_name, group_by_row
-from reproductions.cli import DONE, execute
 from reproductions.places import RESULTS
 from reproductions.records import SeedRecord, existing, load_records
 from reproductions.spec import load_paper
+from retable.cli import DONE, execute
 from retable.errors import RetableError
 
 

@@ -68,13 +68,6 @@ class Steadied(NamedTuple):
     dof: int
 
 
-class Interval(NamedTuple):
-    """From ``low`` to ``high``."""
-
-    low: float
-    high: float
-
-
 NO_EVIDENCE: Mapping[str, float] = {"within": 1.0, "below": 1.0, "above": 1.0}
 
 
@@ -209,19 +202,6 @@ def confirmed(
 def is_blunt(tolerance: float, step: float) -> bool:
     """Whether a tolerance exceeds half the step that a row is there to show: then its claim decides."""
     return tolerance > abs(step) / 2
-
-
-def expected_run(reference: Sequence[float], noise: float, alpha: float = 0.001) -> Interval:
-    """Where one new run falls if our code still does what it did for the ``reference`` scores.
-
-    A prediction interval (Spence & Stanley 2016), with the steadied spread. ``alpha`` is small, as
-    a thousand unchanged cells are looked at every night.
-    """
-    from scipy.stats import t
-
-    mean, spread, dof = steadied(reference, noise)
-    reach = float(t.ppf(1 - alpha / 2, dof)) * spread * math.sqrt(1 + 1 / len(reference))
-    return Interval(mean - reach, mean + reach)
 
 
 def surprise(scores: Sequence[float], printed: float, noise: float, published_runs: int) -> float:

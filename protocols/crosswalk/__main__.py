@@ -1,29 +1,17 @@
 """Command line of the embedded street: ``python -m protocols.crosswalk DIR``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from protocols.crosswalk import Dials, StreetError, write_market1501
 from protocols.crosswalk.sizes import SIZES, Size, size_named
-from retable.errors import RetableError
+from retable.cli import DONE, execute
+from retable.progress import progress_bar
 
-app = typer.Typer(add_completion=False)
 say = Console(stderr=True, highlight=False)
 DEFAULTS = Dials()
 
@@ -34,27 +22,18 @@ class Layout(StrEnum):
     MARKET1501 = "market1501"
 
 
-class SpeedColumn(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        """For example ``512 images/s``; empty before the first is done."""
-        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
-
-
 def _dial(text: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(help=f"{text}, 0..1.", rich_help_panel="Dials")
     return option
 
 
-@app.command()
-def crosswalk(
+def main(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Data root; gets the release's folder.")
     ] = None,
     layout: Annotated[Layout, typer.Option(help="Data set whose files are imitated.")] = Layout.MARKET1501,
     size: Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")] = "default",
-    seed: Annotated[int, typer.Option(help="Decides everything that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything that is drawn at random.")] = 0,
     misalignment: Annotated[float, _dial("Error of the detector's boxes")] = DEFAULTS.misalignment,
     occlusion: Annotated[float, _dial("Share of images with something in front")] = DEFAULTS.occlusion,
     viewpoint: Annotated[float, _dial("Spread of walking directions")] = DEFAULTS.viewpoint,
@@ -67,32 +46,17 @@ def crosswalk(
         bool, typer.Option("--truth", help="Also write joints and part masks, truth/*.npz.")
     ] = False,
     preview: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a contact sheet.")] = None,
-) -> None:
+) -> int:
     """Render a street of synthetic pedestrians in the layout of a re-identification data set."""
-    with _exit_codes():
-        dials = Dials(misalignment, occlusion, viewpoint, camera_shift, confusers)
-        chosen = size_named(size)
-        if folder is None and preview is None:
-            raise StreetError(
-                "nothing to do: give a folder DIR, or --preview FILE.png for a contact sheet only"
-            )
-        if preview is not None:
-            _write_preview(preview, chosen, seed, dials)
-        if folder is not None:
-            _write_street(folder, layout, chosen, seed, dials, workers, truth)
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """2 for a request that cannot be met, 130 for Ctrl-C; neither shows a traceback."""
-    try:
-        yield
-    except RetableError as error:
-        say.print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        say.print("interrupted; nothing was left behind")
-        raise typer.Exit(130) from None
+    dials = Dials(misalignment, occlusion, viewpoint, camera_shift, confusers)
+    chosen = size_named(size)
+    if folder is None and preview is None:
+        raise StreetError("nothing to do: give a folder DIR, or --preview FILE.png for a contact sheet only")
+    if preview is not None:
+        _write_preview(preview, chosen, seed, dials)
+    if folder is not None:
+        _write_street(folder, layout, chosen, seed, dials, workers, truth)
+    return DONE
 
 
 def _write_preview(file: Path, size: Size, seed: int, dials: Dials) -> None:
@@ -107,15 +71,10 @@ def _write_street(
     folder: Path, layout: Layout, size: Size, seed: int, dials: Dials, workers: int | None, truth: bool
 ) -> None:
     say.print(f"rendering a {size.name} street, seed {seed}, laid out as {layout}: {dials}", markup=False)
-    columns = (BarColumn(), MofNCompleteColumn(), SpeedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=say, transient=True) as bar:
-        task = bar.add_task("images", total=None)
-        release = write_market1501(
-            folder, size, seed, dials, workers, truth=truth,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+    with progress_bar(say, "rendering") as bar:
+        release = write_market1501(folder, size, seed, dials, workers, progress=bar.update, truth=truth)
     typer.echo(release)
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m protocols.crosswalk")
+    execute(main)

@@ -1,4 +1,5 @@
 import math
+from hashlib import sha256
 
 import pytest
 import torch
@@ -532,3 +533,10 @@ def test_options_that_the_paper_does_not_state_are_all_listed():
     }
 
     assert {choice.option for choice in UNSTATED} - {"after"} == set(SONAOptions.model_fields) - stated
+
+
+def test_a_version_keeps_its_defaults():
+    """Fails when a default has changed: records hold the version, so raise it, then pin what holds now."""
+    defaults = sha256(SONAOptions().model_dump_json().encode()).hexdigest()[:12]
+
+    assert (METHODS.version("sona"), defaults) == ("1", "16a72728f030")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from reproductions.cli import execute
+from retable.cli import execute
 
 MINI = Path(__file__).with_name("papers")
 

@@ -133,7 +133,7 @@ def test_a_step_may_be_missed_by_half_of_it_or_by_both_sides_luck():
     large, small = claim("step", ("A", "B"), size="5.0"), claim("step", ("A", "B"), size="0.2")
 
     assert word(large, A=[75.1, 74.9, 75.0], B=[70.1, 69.9, 70.0]) == "holds"
-    assert word(large, A=[71.1, 70.9, 71.0], B=[70.1, 69.9, 70.0]) == "reversed"
+    assert word(large, A=[71.1, 70.9, 71.0], B=[70.1, 69.9, 70.0]) == "below"
     assert word(small, A=[70.9, 70.8, 70.7], B=[70.1, 69.9, 70.0]) == "holds"
 
 

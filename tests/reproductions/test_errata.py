@@ -3,10 +3,11 @@ from decimal import Decimal
 
 import pytest
 
-from reproductions import cli, errata
+from reproductions import errata
 from reproductions.errata import faults, recompute, rounds_to
 from reproductions.paper import Arithmetic, Erratum, Mark
 from reproductions.spec import load_paper
+from retable import cli
 from retable.errors import SpecError
 
 SONA = load_paper("sona")

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from reproductions import cli
 from reproductions import list as listing
+from reproductions.places import PROJECT
 from reproductions.spec import load_paper
+from retable import cli
 from retable.errors import RetableError
 
 HEAVY = ("accelerate", "mlflow", "numpy", "pandas", "scipy", "timm", "torch")
@@ -134,3 +135,14 @@ def test_listing_imports_nothing_heavy(arguments):
 
     assert done.stdout
     assert done.stderr.strip() == ""
+
+
+def test_open_choices_of_recipe_and_method_are_listed(shell):
+    shell.environment["RETABLE_PAPERS"] = str(PROJECT / "reproductions" / "papers")
+
+    listed = list(csv.DictReader(shell("list", "sona", "--unstated", "--format", "csv").stdout.splitlines()))
+
+    chosen = {(one["where"], one["key"]): one["chosen"] for one in listed}
+    assert chosen["recipe", "weight_decay"] == "0.0005"
+    assert chosen["--set, method sona", "slope"] == "0.1"
+    assert all(one["reason"] for one in listed)

@@ -83,7 +83,7 @@ def test_kill_9_loses_at_most_the_epoch_in_flight_and_resumes_to_the_same_bits(s
     process, checkpoint = start(shell)
     process.kill()
     process.wait()
-    assert not shell.results.exists()
+    assert not load_records(shell.results)
     command, environment = shell.process("--seed", 0)  # anew: nothing that a process remembers helps it
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=300)
 
@@ -100,6 +100,35 @@ def test_an_interrupt_exits_with_130_and_keeps_the_last_epoch(shell):
 
     assert process.wait(60) == 130
     assert checkpoint.exists()
+
+
+def test_two_processes_never_train_one_seed(shell):
+    from filelock import FileLock
+
+    shell.run("--seed", 0)
+    folder = next(shell.runs.glob("*/seed-0"))
+    with FileLock(f"{folder.parent}/seed-1.lock"):
+        result = shell.run("--seed", 1)
+
+    assert result.returncode == 2
+    assert "seed 1: another process runs it" in result.stderr
+
+
+def test_weights_that_cannot_be_written_leave_the_seed_to_be_finished(shell, monkeypatch):
+    from reproductions import execute
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "weights.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "to_safetensors", full)
+        result = shell.run("--seed", 0)
+    assert result.returncode == 2
+    assert "weights.safetensors: No space left on device" in result.stderr
+    assert not load_records(shell.results)
+
+    assert shell.run("--seed", 0).returncode == 0
+    assert len(only_record(shell).history) == 4
 
 
 def test_fresh_runs_again(shell):
@@ -215,6 +244,7 @@ def test_a_damaged_data_set_is_refused_before_training(shell, data_root, damage)
             expected = "query: no such folder"
         case "count":
             image.unlink()
+            expected = "train: found 43, expected 44"
 
     result = shell("run", "mini", "--seed", 0, "--data-root", data_root, "--results", shell.results)
 

@@ -126,7 +126,7 @@ def server(shell):
     uri = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", shell.environment["MLFLOW_TRACKING_URI"]]
-    command += ["--artifacts-destination", str(shell.folder / "artifacts")]
+    command += ["--no-serve-artifacts", "--default-artifact-root", str(shell.folder / "artifacts")]
     process = subprocess.Popen(
         command,
         env=os.environ | shell.environment,
@@ -145,7 +145,7 @@ def server(shell):
     process.wait()
 
 
-def test_a_server_that_dies_in_the_middle_stops_nothing(shell, server, monkeypatch):
+def test_a_server_that_dies_in_the_middle_stops_nothing(shell, client, server, monkeypatch):
     """It is killed after the second epoch of the first seed; both seeds are recorded all the same."""
     uri, process = server
     from reproductions import track
@@ -164,6 +164,12 @@ def test_a_server_that_dies_in_the_middle_stops_nothing(shell, server, monkeypat
     assert result.returncode == 0
     assert result.stdout.count("tracking stopped") == 1
     assert len(load_records(shell.results)) == 2
+
+    monkeypatch.setattr(track.Store, "log_epoch", log_epoch)
+    assert "2 of 2 records were missing" in shell("sync", "mini", "--results", shell.results).stdout
+    for run in runs(client)[1:]:
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train/lr")]
+        assert steps == [1, 2, 3, 4]
 
 
 def test_flatten_gives_names_that_mlflow_takes():

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from protocols.crosswalk import __main__ as command
 from protocols.crosswalk.names import ROOT
+from retable.cli import application
 
 
 def run(*arguments):
-    return CliRunner().invoke(command.app, [str(a) for a in arguments])
+    return CliRunner().invoke(application(command.main), [str(a) for a in arguments])
 
 
 def test_writes_a_street_and_prints_where(tmp_path):

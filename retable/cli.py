@@ -20,8 +20,8 @@ Format = Literal["table", "csv", "json", "markdown"]
 Rows = Sequence[Mapping[str, object]]
 
 
-def execute(command: Callable[..., int]) -> None:
-    """Run ``command`` on the program's arguments and exit with the code that it returns.
+def application(command: Callable[..., int]) -> typer.Typer:
+    """``command`` as a program that exits with the code that it returns.
 
     A ``RetableError`` or ``OSError`` is printed without a traceback and exits with 2, like a wrong argument.
     """
@@ -40,7 +40,12 @@ def execute(command: Callable[..., int]) -> None:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(exiting)
-    app()
+    return app
+
+
+def execute(command: Callable[..., int]) -> None:
+    """Run ``command`` on the program's arguments."""
+    application(command)()
 
 
 def show(rows: Rows, columns: Sequence[str], form: Format, file: TextIO | None = None) -> None:
