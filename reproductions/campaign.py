@@ -79,10 +79,10 @@ def run_jobs(
     tracker = Tracker(tracking_uri or default_uri(), campaign_name(), console)
     for job, missing in todo.items():
         for seed in missing:
-            if fresh:
-                forget(job, seed)
             try:
                 with alone(job, seed), tracker.seed(job, seed) as run:
+                    if fresh:
+                        forget(job, seed)
                     record, files = run_seed(
                         job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
                     )
