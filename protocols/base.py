@@ -120,7 +120,7 @@ class Protocol:
     rules: Rules
     counts: Counts
     load: Callable[[Path], tuple[Split, ...]]
-    explain: Callable[[Path], list[str]] = lambda _: []
+    explain: Callable[[Path, Split], list[str]] = lambda root, split: []  # noqa: ARG005
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything stated here that can change a number."""

@@ -53,7 +53,10 @@ def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:
         for name in expected.keys() & found.keys()
         if found[name] != expected[name]
     )
-    wrong += _name_differences(root) if (root / NAME_LIST).is_file() else protocol.explain(root)
+    if (root / NAME_LIST).is_file():
+        wrong += _name_differences(root)
+    else:
+        wrong += [line for split in splits for line in protocol.explain(root, split)]
     if wrong:
         raise DataError(f"{root}: not a whole {protocol.title}: {'; '.join(wrong)}. Unpack the release again")
     return splits

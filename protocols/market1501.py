@@ -76,12 +76,12 @@ def parse(path: Path) -> Record:
     return Record(path, pid=int(match["pid"]), camid=int(match["camid"]))
 
 
-def explain(root: Path) -> list[str]:
+def explain(root: Path, split: Split) -> list[str]:
     """Where a copy differs from the release, from the ground truth that lies beside the images.
 
     ``gt_query`` names every query, and lists the gallery positions of its identity in order of name.
     """
-    cameras = Counter(record.camid for record in read_folder(root / "bounding_box_train"))
+    cameras = Counter(record.camid for record in split.train)
     found = [
         f"training images of camera {camid}: found {cameras[camid]:,}, expected {expected:,}"
         for camid, expected in TRAIN_PER_CAMERA.items()
@@ -89,18 +89,17 @@ def explain(root: Path) -> list[str]:
     ]
     truth = sorted((root / "gt_query").glob("*_good.mat"))
     stems = {path.name.removesuffix("_good.mat") for path in truth}
-    queries = {record.path.name.split(".jpg")[0] for record in read_folder(root / "query")}
+    queries = {record.path.name.split(".jpg")[0] for record in split.query}
     for what, names in (("missing", stems - queries), ("extra", queries - stems)):
         if truth and names:
             found.append(f"{what} queries ({len(names):,}): {', '.join(sorted(names)[:5])}")
-    return found + _shifted_gallery(root, truth)
+    return found + _shifted_gallery(split.gallery, truth)
 
 
-def _shifted_gallery(root: Path, truth: list[Path]) -> list[str]:
+def _shifted_gallery(gallery: tuple[Record, ...], truth: list[Path]) -> list[str]:
     """The first identity whose gallery images are not where the ground truth says they are."""
     from scipy.io import loadmat
 
-    gallery = read_folder(root / "bounding_box_test")
     for path in truth:
         pid = int(path.name[:4])
         for position in loadmat(path)["good_index"].ravel().tolist():

@@ -9,13 +9,12 @@ from rich.console import Console
 
 from reproductions.jobs import Job
 from reproductions.paper import Paper
-from reproductions.records import SeedRecord, commit, load_records
+from reproductions.records import SeedRecord, by_row_hash, commit, load_records
 
 
 def recorded_seeds(job: Job, records: Sequence[SeedRecord]) -> dict[int, SeedRecord]:
     """The job's recorded seeds in rising order; records of an older definition of it do not count."""
-    found = {record.seed: record for record in records if record.row_hash == job.row_hash}
-    return dict(sorted(found.items()))
+    return by_row_hash(records).get(job.row_hash, {})
 
 
 def group_by_row(records: Iterable[SeedRecord]) -> list[list[SeedRecord]]:

@@ -83,7 +83,7 @@ def run_seed(
     """
     started = time.time()
     accelerator = make_accelerator(pick_device(device), job.recipe.precision)
-    data = load_data(job, accelerator.device, console)
+    data = load_data(job.data, job.recipe.height, job.recipe.width, accelerator.device, console)
     method = build(job, seed, data.num_pids).to(accelerator.device)
     state = _train(job, seed, method, data, accelerator, console, after_epoch)
     evaluation, ranks = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
@@ -138,15 +138,11 @@ def build(job: Job, seed: int, num_pids: int) -> Method:
     )
 
 
-def load_data(job: Job, device: torch.device, console: Console) -> Data:
-    """The job's split, verified and decoded; kept for the next seed."""
-    return _load_data(job.data, job.recipe.height, job.recipe.width, device, console)
-
-
 @lru_cache(maxsize=1)
-def _load_data(
+def load_data(
     source: Street | Release, height: int, width: int, device: torch.device, console: Console
 ) -> Data:
+    """The one split of ``source``, verified and decoded; kept for the next seed."""
     (split,) = read(source.protocol, source.folder(cache(), console))
     total = len(split.train) + len(split.query) + len(split.gallery)
     with progress_bar(console, "decoding", total) as bar:

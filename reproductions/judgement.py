@@ -8,7 +8,7 @@ from protocols import PROTOCOLS, Counts
 from reproductions.claims import ClaimVerdict, judge_claim
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.paper import PERCENTAGES, Cell, Claim, Paper, RunScale
-from reproductions.records import SeedRecord
+from reproductions.records import SeedRecord, by_row_hash
 from reproductions.verdicts import Verdict, judge_cell, judge_exact, seeds_needed, usual_noise
 
 
@@ -57,9 +57,7 @@ class Judgement:
 
     def __init__(self, paper: Paper, records: Sequence[SeedRecord]) -> None:
         self.paper = paper
-        self._by_hash: dict[str, dict[int, SeedRecord]] = {}
-        for record in sorted(records, key=lambda record: record.seed):
-            self._by_hash.setdefault(record.row_hash, {})[record.seed] = record
+        self._by_hash = by_row_hash(records)
 
     @cached_property
     def cells(self) -> list[CellAnswer]:
@@ -106,9 +104,8 @@ class Judgement:
 
     def is_present(self, record: SeedRecord) -> bool:
         """Whether the record belongs to its row's present definition; only those are judged."""
-        return record.seed in self.records(record.row, record.dataset, record.scale) and (
-            self.records(record.row, record.dataset, record.scale)[record.seed].row_hash == record.row_hash
-        )
+        present = self.records(record.row, record.dataset, record.scale).values()
+        return any(other.row_hash == record.row_hash for other in present)
 
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""

@@ -83,6 +83,14 @@ class SeedRecord(BaseModel):
         return path
 
 
+def by_row_hash(records: Iterable[SeedRecord]) -> dict[str, dict[int, SeedRecord]]:
+    """``{row_hash: {seed: record}}``, seeds in rising order."""
+    groups: dict[str, dict[int, SeedRecord]] = {}
+    for record in sorted(records, key=lambda record: record.seed):
+        groups.setdefault(record.row_hash, {})[record.seed] = record
+    return groups
+
+
 def existing(results: Path) -> Path:
     """``results`` itself; raises ``RetableError`` when there is no such folder."""
     if not results.is_dir():
