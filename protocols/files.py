@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from protocols.base import Protocol, Split
-from retable.errors import DataError
+from retable.errors import Absent, DataError
 
 STREET_MANIFEST = "crosswalk.json"
 """In the folder of a rendered street; its counts stand in for the release's."""
@@ -14,19 +15,30 @@ STREET_MANIFEST = "crosswalk.json"
 NAME_LIST = "names.txt"
 """One relative path a line; every street has it, and a user may put one beside a release."""
 
+IMAGES = (".bmp", ".jpg", ".png")
+
 
 def locate(protocol: Protocol, data_root: Path) -> Path:
-    """The release's folder below ``data_root``. Raises ``DataError`` saying what to do."""
+    """The release's folder below ``data_root``. Raises ``Absent`` saying what to do."""
     root = data_root / protocol.folder
     if not data_root.is_dir():
-        raise DataError(f"{data_root}: no such folder; give --data-root or REID_DATA a folder of data sets")
+        raise Absent(f"{data_root}: no such folder; give --data-root or REID_DATA a folder of data sets")
     if not root.is_dir():
         there = ", ".join(sorted(path.name for path in data_root.iterdir())) or "nothing"
-        raise DataError(
+        raise Absent(
             f"{data_root}: {protocol.title} is not here: expected the folder {protocol.folder}, "
-            f"found {there}; unpack the release there"
+            f"found {there}; {_where_it_seems_to_be(protocol.folder, data_root)}"
         )
     return root
+
+
+def _where_it_seems_to_be(folder: str, data_root: Path) -> str:
+    """Whether a parent or a child of the given folder is the data root that was meant."""
+    inside = [parent for parent in data_root.resolve().parents if (parent / folder).is_dir()]
+    below = sorted(path.parent for path in data_root.glob(f"*/{folder}") if path.is_dir())
+    for right in (*below, *inside):
+        return f"but {right} holds it: give that as the data root"
+    return "unpack the release there"
 
 
 def locate_release(protocol: Protocol, data_root: Path) -> Path:
@@ -46,63 +58,78 @@ def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:
     Raises ``DataError`` for a missing folder, an unparsable name, or counts that differ.
     """
     splits = protocol.load(root)
-    expected = expected_counts(protocol, root)
-    wrong = sorted(
-        f"{name.replace('_', ' ')}: found {found[name]:,}, expected {expected[name]:,}"
-        for found in (count(split, protocol) for split in splits)
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    )
-    if (root / NAME_LIST).is_file():
-        wrong += _name_differences(root)
-    else:
-        wrong += [line for split in splits for line in protocol.explain(root, split)]
+    wrong = differences(protocol, root, splits)
     if wrong:
         raise DataError(f"{root}: not a whole {protocol.title}: {'; '.join(wrong)}. Unpack the release again")
     return splits
 
 
+def differences(protocol: Protocol, root: Path, splits: tuple[Split, ...]) -> list[str]:
+    """In what the copy at ``root`` differs from a whole one, a line each; none for a whole one.
+
+    Counts of every split, and the names of what is missing or extra as far as they can be known.
+    """
+    expected = expected_counts(protocol, root)
+    lines = (line for split in splits for line in _count_differences(protocol, split, expected))
+    if (root / NAME_LIST).is_file():
+        named = _name_differences(root)
+    else:
+        cameras = [line for split in splits for line in _camera_differences(protocol, split)]
+        named = cameras + [line for split in splits for line in protocol.explain(root, split)]
+    return list(dict.fromkeys((*lines, *named)))
+
+
 def expected_counts(protocol: Protocol, root: Path) -> dict[str, int]:
-    """What the copy at ``root`` must hold: the street's own counts, else the release's."""
+    """What each split at ``root`` must hold: the street's own counts, else the release's."""
     manifest = root / STREET_MANIFEST
     if not manifest.is_file():
-        return asdict(protocol.counts)
+        return {name: count for name, count in asdict(protocol.counts).items() if count is not None}
     try:
         counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
-        return {name: int(counts[name]) for name in ("train", "query", "gallery", "train_pids", "query_pids")}
-    except (ValueError, KeyError, TypeError) as error:
+        return {name: int(count) for name, count in counts.get(protocol.name, {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest}: damaged ({error!r}); render the street again") from error
 
 
 def count(split: Split, protocol: Protocol) -> dict[str, int]:
-    """The figures of ``Counts`` for one split."""
+    """The figures of ``Counts`` for one split, ``images`` excepted."""
+    rules = protocol.rules
     gallery = Counter(record.pid for record in split.gallery)
+    asked = {record.pid for record in split.query}
+    labels = {*rules.junk_pids, *rules.distractor_pids}
     return {
         "train": len(split.train),
         "query": len(split.query),
         "gallery": len(split.gallery),
-        "junk": sum(gallery[pid] for pid in protocol.rules.junk_pids),
-        "distractors": sum(gallery[pid] for pid in protocol.rules.distractor_pids),
+        "junk": sum(gallery[pid] for pid in rules.junk_pids),
+        "distractors": sum(n for pid, n in gallery.items() if pid not in {*asked, *rules.junk_pids}),
         "train_pids": len({record.pid for record in split.train}),
-        "query_pids": len({record.pid for record in split.query}),
+        "query_pids": len(asked),
+        "test_pids": len((asked | gallery.keys()) - labels),
         "cameras": len({r.camid for part in (split.train, split.query, split.gallery) for r in part}),
     }
 
 
-def list_images(folder: Path, suffix: str) -> list[Path]:
-    """Files of ``folder`` that end in ``suffix``, by name. Raises ``DataError`` if there are none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder, but the release has it; unpack the release again")
-    images = sorted(path for path in folder.iterdir() if path.name.lower().endswith(suffix))
-    if not images:
-        raise DataError(f"{folder}: holds no {suffix} file; unpack the release again")
-    return images
+def _count_differences(protocol: Protocol, split: Split, expected: dict[str, int]) -> Iterator[str]:
+    found = count(split, protocol)
+    where = f"split {split.name}, " if split.name else ""
+    for name in sorted(expected.keys() & found.keys()):
+        if found[name] != expected[name]:
+            yield f"{where}{name.replace('_', ' ')}: found {found[name]:,}, expected {expected[name]:,}"
+
+
+def _camera_differences(protocol: Protocol, split: Split) -> Iterator[str]:
+    for name, expected in protocol.per_camera.items():
+        found = Counter(record.camid for record in split.lists()[name])
+        for camid, images in enumerate(expected, start=1):
+            if found[camid] != images:
+                yield f"{name} images of camera {camid}: found {found[camid]:,}, expected {images:,}"
 
 
 def _name_differences(root: Path, shown: int = 5) -> list[str]:
-    """Which images are missing or extra, by the list of names."""
+    """Which files are missing or extra, by the list of names; beside the folders only images count."""
     listed = set((root / NAME_LIST).read_text(encoding="utf-8").splitlines())
-    expected = {name for name in listed if "/" in name}
+    expected = {name for name in listed if "/" in name or name.endswith(IMAGES)}
     there = {
         path.relative_to(root).as_posix()
         for folder, suffix in {(Path(name).parent, Path(name).suffix) for name in expected}

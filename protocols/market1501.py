@@ -1,11 +1,13 @@
-"""Market-1501 (Zheng et al., Scalable Person Re-identification, ICCV 2015), single query."""
+"""Market-1501 (Zheng et al., Scalable Person Re-identification, ICCV 2015)."""
 
 import re
-from collections import Counter
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
-from protocols.files import list_images
+from protocols.folders import file_names
+from protocols.openreid import pooled
 from retable.errors import DataError
 
 JUNK = -1
@@ -20,7 +22,11 @@ in ``.jpg.jpg``."""
 
 HIGHEST_PID = 1501
 
-TRAIN_PER_CAMERA = {1: 2017, 2: 1709, 3: 2707, 4: 920, 5: 2338, 6: 3245}
+TRAIN_PER_CAMERA = (2017, 1709, 2707, 920, 2338, 3245)
+
+BOXES = "gt_bbox"
+TEST_BOXES = 12_688
+"""Hand-drawn boxes of the queries' identities and cameras; 1 to 42 for a query."""
 
 
 @PROTOCOLS.register("market1501")
@@ -46,6 +52,34 @@ def market1501() -> Protocol:
         ),
         load=load,
         explain=explain,
+        per_camera={"train": TRAIN_PER_CAMERA},
+        archives={"Market-1501-v15.09.15.zip": "65005ab7d12ec1c44de4eeafe813e68a"},
+    )
+
+
+@PROTOCOLS.register("market1501/openreid")
+def market1501_openreid() -> Protocol:
+    """Open-reid's lists (see ``protocols.openreid``); junk is dropped as they are read."""
+    official = market1501()
+    return replace(
+        official,
+        name="market1501/openreid",
+        source="Cysu/open-reid",
+        counts=replace(official.counts, query=16_483, gallery=19_281, junk=0),
+        load=load_openreid,
+        explain=explain_release,
+    )
+
+
+@PROTOCOLS.register("market1501/multi-query")
+def market1501_multi_query() -> Protocol:
+    """Multiple queries: the description of a query is pooled over all boxes of its person and camera."""
+    return replace(
+        market1501(),
+        name="market1501/multi-query",
+        load=load_multi_query,
+        explain=explain_multi_query,
+        pooling="mean",
     )
 
 
@@ -60,9 +94,41 @@ def load(root: Path) -> tuple[Split, ...]:
     )
 
 
+def load_openreid(root: Path) -> tuple[Split, ...]:
+    """As ``load``, without junk, queries and gallery pooled."""
+    return tuple(pooled(split, junk_pids=(JUNK,)) for split in load(root))
+
+
+def load_multi_query(root: Path) -> tuple[Split, ...]:
+    """As ``load``, each query with all hand-drawn boxes of its person from its camera.
+
+    Raises ``DataError`` naming the offending file, or a query that has no box.
+    """
+    (single,) = load(root)
+    boxes = defaultdict(list)
+    for record in read_folder(root / BOXES):
+        boxes[_person_and_camera(record)].append(record.path.name)
+    alone = [query.path.name for query in single.query if _person_and_camera(query) not in boxes]
+    if alone:
+        raise DataError(
+            f"{root / BOXES}: no box for {len(alone):,} queries ({', '.join(alone[:5])}), expected a file "
+            "name with the same first seven characters for each; unpack the release again"
+        )
+    query = (
+        Record(root / BOXES, record.pid, record.camid, tuple(boxes[_person_and_camera(record)]))
+        for record in single.query
+    )
+    return (replace(single, query=tuple(query)),)
+
+
+def _person_and_camera(record: Record) -> str:
+    """The authors' code goes by these characters, ``0002_c1``."""
+    return record.path.name[:7]
+
+
 def read_folder(folder: Path) -> tuple[Record, ...]:
     """Records of all JPEG files of a folder by name; other files (``Thumbs.db``) are passed over."""
-    return tuple(parse(path) for path in list_images(folder, ".jpg"))
+    return tuple(parse(folder / name) for name in file_names(folder, ".jpg"))
 
 
 def parse(path: Path) -> Record:
@@ -81,12 +147,7 @@ def explain(root: Path, split: Split) -> list[str]:
 
     ``gt_query`` names every query, and lists the gallery positions of its identity in order of name.
     """
-    cameras = Counter(record.camid for record in split.train)
-    found = [
-        f"training images of camera {camid}: found {cameras[camid]:,}, expected {expected:,}"
-        for camid, expected in TRAIN_PER_CAMERA.items()
-        if cameras[camid] != expected
-    ]
+    found = []
     truth = sorted((root / "gt_query").glob("*_good.mat"))
     stems = {path.name.removesuffix("_good.mat") for path in truth}
     queries = {record.path.name.split(".jpg")[0] for record in split.query}
@@ -94,6 +155,18 @@ def explain(root: Path, split: Split) -> list[str]:
         if truth and names:
             found.append(f"{what} queries ({len(names):,}): {', '.join(sorted(names)[:5])}")
     return found + _shifted_gallery(split.gallery, truth)
+
+
+def explain_release(root: Path, split: Split) -> list[str]:  # noqa: ARG001
+    """What ``explain`` says of the official lists, for protocols whose lists are others."""
+    return [line for official in load(root) for line in explain(root, official)]
+
+
+def explain_multi_query(root: Path, split: Split) -> list[str]:
+    """As ``explain_release``, and whether the number of boxes is the release's."""
+    boxes = sum(len(query.frames) for query in split.query)
+    found = [f"boxes of queries: found {boxes:,}, expected {TEST_BOXES:,}"] if boxes != TEST_BOXES else []
+    return found + explain_release(root, split)
 
 
 def _shifted_gallery(gallery: tuple[Record, ...], truth: list[Path]) -> list[str]:

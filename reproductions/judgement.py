@@ -144,12 +144,15 @@ def _answer_exact(cell: Cell) -> CellAnswer:
     if cell.dataset not in PROTOCOLS.names():
         return CellAnswer(cell, None, f"no protocol for {cell.dataset} yet")
     value = _exact_values(PROTOCOLS.get(cell.dataset)().counts)[cell.metric]
+    if value is None:
+        return CellAnswer(cell, None, f"the splits of {cell.dataset} differ in it")
     return CellAnswer(cell, judge_exact(value, cell.printed, *cell.readings), "")
 
 
-def _exact_values(counts: Counts) -> dict[str, int]:
+def _exact_values(counts: Counts) -> dict[str, int | None]:
+    both = None not in (counts.train_pids, counts.test_pids)
     return {
-        "identities": counts.train_pids + counts.test_pids,
+        "identities": (counts.train_pids or 0) + (counts.test_pids or 0) if both else None,
         "images": counts.images,
         "cameras": counts.cameras,
         "train_pids": counts.train_pids,

@@ -12,6 +12,10 @@ class DataError(RetableError):
     """A data set on disk is missing, incomplete or damaged."""
 
 
+class Absent(DataError):
+    """A data set, or what a protocol needs besides the release, is not here; what is here is whole."""
+
+
 class SpecError(RetableError):
     """A paper's data files contradict their schema or themselves."""
 

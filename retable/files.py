@@ -1,7 +1,10 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 import os
-from collections.abc import Callable
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,3 +25,55 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` that becomes ``target`` when the block ends without an error.
+
+    However else the block is left, Ctrl-C included, nothing of the folder stays; what killed
+    processes of this machine left behind is removed first.
+
+    Raises ``FileExistsError`` if ``target`` exists and is not an empty folder.
+    """
+    _refuse_existing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
+    folder = target.with_name(_partial(target, os.getpid()))
+    folder.mkdir()
+    try:
+        yield folder
+        _refuse_existing(target)
+        folder.rename(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(17, "exists and is not an empty folder; remove it first", str(target))
+
+
+def _partial(target: Path, process: int | str) -> str:
+    """The machine is named too: another one that shares the disk cannot see whether a process runs."""
+    machine = platform.node().replace(".", "-")
+    return f".{target.name}.{machine}.{process}.partial"
+
+
+def _remove_abandoned(target: Path) -> None:
+    for folder in target.parent.glob(_partial(target, "*")):
+        process = folder.name.split(".")[-2]
+        if process.isdigit() and not _runs_elsewhere(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs_elsewhere(process: int) -> bool:
+    """Whether another process of this machine has that id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()

@@ -1,6 +1,7 @@
 """Fixtures that several test folders share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def street_cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_street(street_cache) -> Path:
+def layout_street(street_cache) -> Callable[[str], Path]:
+    """Gives the release folder of a tiny street in a layout, rendered once; tests must not change it."""
+    return lambda layout: street(street_cache, "tiny", workers=1, layout=layout)
+
+
+@pytest.fixture(scope="session")
+def tiny_street(layout_street) -> Path:
     """The release folder of a tiny street; tests must not change it."""
-    return street(street_cache, "tiny", workers=1)
+    return layout_street("market1501")

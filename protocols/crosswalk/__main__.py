@@ -1,25 +1,17 @@
 """Command line of the embedded street: ``python -m protocols.crosswalk DIR``."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from protocols.crosswalk import Dials, StreetError, write_market1501
-from protocols.crosswalk.sizes import SIZES, Size, size_named
+from protocols.crosswalk import LAYOUTS, Dials, Layout, StreetError, layout_named, write_street
 from retable.cli import DONE, execute
 from retable.progress import progress_bar
 
 say = Console(stderr=True, highlight=False)
 DEFAULTS = Dials()
-
-
-class Layout(StrEnum):
-    """Data sets whose layout can be written."""
-
-    MARKET1501 = "market1501"
 
 
 def _dial(text: str) -> typer.models.OptionInfo:
@@ -31,8 +23,10 @@ def main(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Data root; gets the release's folder.")
     ] = None,
-    layout: Annotated[Layout, typer.Option(help="Data set whose files are imitated.")] = Layout.MARKET1501,
-    size: Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")] = "default",
+    layout: Annotated[
+        str, typer.Option(help=f"Data set whose files are imitated: {', '.join(LAYOUTS)}.")
+    ] = "market1501",
+    size: Annotated[str, typer.Option(help="tiny, default or release; market for market1501.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Decides everything that is drawn at random.")] = 0,
     misalignment: Annotated[float, _dial("Error of the detector's boxes")] = DEFAULTS.misalignment,
     occlusion: Annotated[float, _dial("Share of images with something in front")] = DEFAULTS.occlusion,
@@ -49,30 +43,40 @@ def main(
 ) -> int:
     """Render a street of synthetic pedestrians in the layout of a re-identification data set."""
     dials = Dials(misalignment, occlusion, viewpoint, camera_shift, confusers)
-    chosen = size_named(size)
+    form = layout_named(layout)
+    chosen = form.size_named(size)
     if folder is None and preview is None:
         raise StreetError("nothing to do: give a folder DIR, or --preview FILE.png for a contact sheet only")
     if preview is not None:
-        _write_preview(preview, chosen, seed, dials)
+        _write_preview(preview, form, chosen, seed, dials)
     if folder is not None:
-        _write_street(folder, layout, chosen, seed, dials, workers, truth)
+        _write_street(folder, form, chosen, seed, dials, workers, truth)
     return DONE
 
 
-def _write_preview(file: Path, size: Size, seed: int, dials: Dials) -> None:
+def _write_preview(file: Path, layout: Layout[Any], size: Any, seed: int, dials: Dials) -> None:
     from protocols.crosswalk.preview import contact_sheet
+    from protocols.crosswalk.walks import Street
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(size, seed, dials).save(file, "PNG")
+    contact_sheet(layout.plan(size, seed, dials), Street(seed, dials)).save(file, "PNG")
     say.print(f"contact sheet: {file}", markup=False, soft_wrap=True)
 
 
 def _write_street(
-    folder: Path, layout: Layout, size: Size, seed: int, dials: Dials, workers: int | None, truth: bool
+    folder: Path,
+    layout: Layout[Any],
+    size: Any,
+    seed: int,
+    dials: Dials,
+    workers: int | None,
+    truth: bool,
 ) -> None:
-    say.print(f"rendering a {size.name} street, seed {seed}, laid out as {layout}: {dials}", markup=False)
+    say.print(
+        f"rendering a {size.name} street, seed {seed}, laid out as {layout.name}: {dials}", markup=False
+    )
     with progress_bar(say, "rendering") as bar:
-        release = write_market1501(folder, size, seed, dials, workers, progress=bar.update, truth=truth)
+        release = write_street(folder, layout.name, size, seed, dials, workers, bar.update, truth)
     typer.echo(release)
 
 

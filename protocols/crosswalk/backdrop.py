@@ -19,7 +19,7 @@ WALLS = {"b9ae9c": 2.0, "9b9c9c": 2.0, "cbc5b8": 1.5, "8a7a68": 1.0, "7f8b92": 1
 SLABS = {"a7a39a": 2.0, "8d8c88": 2.0, "b5ab98": 1.0, "93867a": 0.8}
 
 
-@lru_cache(maxsize=12)
+@lru_cache(maxsize=16)  # all cameras of any layout; 6 MB each
 def backdrop(seed: int, camid: int, view: Camera) -> np.ndarray:
     """The frame of a camera, (540, 960, 3) float32 linear light; shared, not to be written to."""
     rng = generator(seed, "backdrop", camid)

@@ -1,6 +1,7 @@
 """Everybody and everything in an image: the main person, people behind, things in front."""
 
 from math import cos, pi, sin
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from protocols.crosswalk.raster import (
 from protocols.crosswalk.seeding import pick
 from protocols.crosswalk.shots import Subject
 from protocols.crosswalk.stances import draw_habit, draw_stance
-from protocols.crosswalk.walks import Street, Walk
+from protocols.crosswalk.walks import Street, Walk, pace_of
 
 MAIN, BEHIND, BEFORE = range(3)  # owners of placed shapes
 # What stands in front how often, and how far to either side of the person its middle may be, metres.
@@ -39,6 +40,8 @@ OCCLUDERS = {
     "bollard": 0.4,
 }
 REACH = {"pole": 0.22, "bicycle": 0.6, "railing": 1.0, "car": 1.6, "bush": 0.6, "bollard": 0.25}
+CREEP = 0.3  # metres a second at which somebody hardly comes nearer to a thing
+OUT_OF_SIGHT = 5.0  # metres to the side at which even a car has left every box
 
 
 def person(
@@ -49,7 +52,7 @@ def person(
     left, right, stride = walk.habit
     if look.bag == "handbag":  # hangs from an arm that hangs
         left, right = ("swing", right) if look.bag_side > 0 else (left, "swing")
-    shapes, bones = figure(look, draw_stance(rng, (left, right, stride)))
+    shapes, bones = figure(look, draw_stance(rng, (left, right, stride), walk.advance))
     return place(shapes, yaw, view.tilt), materials_of(look), bones
 
 
@@ -82,24 +85,47 @@ class Crowd:
         return np.concatenate(self.placed), np.concatenate(self.tables)
 
 
-def populate(crowd: Crowd, street: Street, view: Camera, rng: np.random.Generator) -> None:
+class Meeting(NamedTuple):
+    """The main person's walk, and how many seconds ago things were where they are drawn at random."""
+
+    walk: Walk
+    since: float
+
+    def drifted(self, yaw: float, pace: float) -> float:
+        """Metres to the right that something moving so has drifted from the main person since.
+
+        Depth is left as drawn: what is in front of somebody stays in front.
+        """
+        return self.since * (pace * sin(yaw) - self.walk.pace * sin(self.walk.yaw))
+
+    def passes_things(self) -> bool:
+        """Whether things that stand still go by sideways, instead of being walked into."""
+        ahead, aside = self.walk.pace * cos(self.walk.yaw), self.walk.pace * sin(self.walk.yaw)
+        return abs(ahead) <= max(abs(aside), CREEP)
+
+
+def populate(crowd: Crowd, street: Street, view: Camera, rng: np.random.Generator, meeting: Meeting) -> None:
     """People behind and, as often as the dial says, something in front."""
     for _ in range(min(2, int(rng.poisson(0.3)))):
-        _passer_by(crowd, street, view, rng, float(rng.uniform(1.5, 6.0)), float(rng.uniform(0.3, 1.1)))
+        place_behind = float(rng.uniform(1.5, 6.0)), float(rng.uniform(0.3, 1.1))
+        _passer_by(crowd, street, view, rng, meeting, *place_behind)
     if rng.random() < street.dials.occlusion:
         kind = pick(rng, OCCLUDERS)
-        if kind == "person":
-            _passer_by(crowd, street, view, rng, -float(rng.uniform(0.7, 1.2)), float(rng.uniform(0.16, 0.5)))
+        if kind == "person" or not meeting.passes_things():
+            place_before = -float(rng.uniform(0.7, 1.2)), float(rng.uniform(0.16, 0.5))
+            _passer_by(crowd, street, view, rng, meeting, *place_before)
         else:
-            _obstacle(crowd, view, rng, kind)
+            _obstacle(crowd, view, rng, meeting, kind)
 
 
-def _obstacle(crowd: Crowd, view: Camera, rng: np.random.Generator, kind: str) -> None:
+def _obstacle(crowd: Crowd, view: Camera, rng: np.random.Generator, meeting: Meeting, kind: str) -> None:
     """A thing in front of the main person."""
     prop = MAKERS[kind](rng)
     away = -float(rng.uniform(0.8, 1.4))
     placed = place(prop.shapes, float(rng.normal(0, 0.3)), view.tilt)
-    beside = float(rng.uniform(-1, 1)) * REACH[kind]
+    beside = float(rng.uniform(-1, 1)) * REACH[kind] + meeting.drifted(0.0, 0.0)
+    if abs(beside) > OUT_OF_SIGHT:
+        return
     crowd.add(
         placed,
         prop.table,
@@ -112,14 +138,18 @@ def _obstacle(crowd: Crowd, view: Camera, rng: np.random.Generator, kind: str) -
 
 
 def _passer_by(
-    crowd: Crowd, street: Street, view: Camera, rng: np.random.Generator, away: float, aside: float
-) -> None:
+    crowd: Crowd, street: Street, view: Camera, rng: np.random.Generator, meeting: Meeting,
+    away: float, aside: float,
+) -> None:  # fmt: skip
     """Somebody else, ``away`` metres behind the main person (in front if negative)."""
     who = Subject("", f"passer-by {rng.integers(500)}")
-    walk = Walk(float(rng.uniform(-pi, pi)), 0, 0, draw_habit(rng), 1.0)
-    placed, table, _ = person(street, who, rng, walk, walk.yaw, view)
+    yaw, habit = float(rng.uniform(-pi, pi)), draw_habit(rng)
+    walk = Walk(yaw, 0, 0, habit, 1.0, advance=2 * pi * meeting.since)
+    placed, table, _ = person(street, who, rng, walk, yaw, view)
     size = 1 / (1 + 0.09 * away)
-    x = aside if rng.random() < 0.5 else -aside
+    x = (aside if rng.random() < 0.5 else -aside) + meeting.drifted(yaw, pace_of(habit, walk.period))
+    if abs(x) > OUT_OF_SIGHT:
+        return
     y = -away * sin(view.tilt) * size
     owner = BEHIND if away > 0 else BEFORE
     crowd.add(placed, table, owner, x=x, y=y, away=away * cos(view.tilt), size=size)

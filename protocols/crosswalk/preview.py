@@ -1,5 +1,6 @@
 """A contact sheet, to judge a street by eye before rendering it."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import islice
@@ -8,12 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from protocols.crosswalk.develop import jpeg
-from protocols.crosswalk.dials import Dials
-from protocols.crosswalk.names import BOXES, GALLERY
 from protocols.crosswalk.render import Rendered, render_shot
 from protocols.crosswalk.scene import HEIGHT, WIDTH
-from protocols.crosswalk.shots import Shot, plan
-from protocols.crosswalk.sizes import Size
+from protocols.crosswalk.shots import Shot, Subject
 from protocols.crosswalk.truth import OCCLUDER, PARTS, VISIBLE
 from protocols.crosswalk.walks import Street
 
@@ -27,12 +25,12 @@ PART_COLOURS = np.random.default_rng(5).integers(40, 255, (len(PARTS), 3))
 PART_COLOURS[0] = 0
 
 
-def contact_sheet(size: Size, seed: int, dials: Dials) -> Image.Image:
+def contact_sheet(shots: Sequence[Shot], street: Street) -> Image.Image:
     """Identities by camera, confusers, occlusion, boxes, joints and parts, strays; twice the real size."""
-    street = Street(seed, dials)
-    shots = plan(size, seed, dials)
-    people = [shot for shot in shots if shot.folder == GALLERY and shot.pid > 0]
-    strays = [shot for shot in shots if shot.folder == GALLERY and shot.pid <= 0]
+    frames = {(s.subject, s.camid, s.frame): s for s in sorted(shots, key=lambda s: s.box)}
+    alone = Counter(subject for subject, _, _ in frames)
+    people = [shot for shot in frames.values() if alone[shot.subject] > 1]
+    strays = [shot for shot in frames.values() if alone[shot.subject] == 1]
     hidden = _occluded(street, people)
     sections = [
         ("one identity a row, cameras from left to right", _by_camera(street, people)),
@@ -73,34 +71,37 @@ def _title(text: str) -> np.ndarray:
     return np.asarray(strip)
 
 
-def _by_pid(shots: Sequence[Shot]) -> dict[int, list[Shot]]:
+def _by_subject(shots: Sequence[Shot]) -> dict[Subject, list[Shot]]:
     """Shots of each identity, at most two a camera, ordered by camera."""
-    found: dict[int, list[Shot]] = {}
-    for shot in sorted(shots, key=lambda s: (s.pid, s.camid, s.step)):
-        own = found.setdefault(shot.pid, [])
+    found: dict[Subject, list[Shot]] = {}
+    for shot in sorted(shots, key=lambda s: (s.subject, s.camid, s.step)):
+        own = found.setdefault(shot.subject, [])
         if sum(other.camid == shot.camid for other in own) < 2:
             own.append(shot)
     return found
 
 
 def _by_camera(street: Street, people: Sequence[Shot]) -> list[list[Tile]]:
-    richest = sorted(_by_pid(people).values(), key=len, reverse=True)[:6]
+    richest = sorted(_by_subject(people).values(), key=len, reverse=True)[:6]
     return [[_plain(street, shot) for shot in own] for own in richest]
 
 
 def _confusers(street: Street, people: Sequence[Shot]) -> list[list[Tile]]:
     pairs: dict[str, list[list[Shot]]] = {}
-    for own in _by_pid(people).values():
+    for own in _by_subject(people).values():
         if own[0].subject.look.startswith("pair"):
             pairs.setdefault(own[0].subject.look, []).append(own)
     return [[_plain(street, shot) for shot in own] for pair in islice(pairs.values(), 2) for own in pair]
 
 
 def _boxes(street: Street, shots: Sequence[Shot]) -> list[list[Tile]]:
-    detected = {(s.pid, s.camid, s.frame): s for s in shots if s.folder == GALLERY and s.pid > 0}
-    drawn = (s for s in shots if s.folder == BOXES and (s.pid, s.camid, s.frame) in detected)
-    both = [(s, detected[s.pid, s.camid, s.frame]) for s in islice(drawn, 0, 4 * COLUMNS, 4)]
-    return [[_plain(street, pair[row]) for pair in both] for row in (0, 1)]
+    drawn, detected = (
+        {(s.subject, s.camid, s.frame): s for s in shots if (s.box == 0) == by_hand}
+        for by_hand in (True, False)
+    )
+    both = ((drawn[at], detected[at]) for at in drawn if at in detected)
+    pairs = list(islice(both, 0, 4 * COLUMNS, 4))
+    return [[_plain(street, pair[row]) for pair in pairs] for row in (0, 1)]
 
 
 def _occluded(street: Street, people: Sequence[Shot]) -> list[Tile]:

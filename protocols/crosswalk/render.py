@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from protocols.crosswalk.develop import jpeg
-from protocols.crosswalk.market1501 import Progress
 from protocols.crosswalk.scene import compose, photograph
 from protocols.crosswalk.seen import joints, parts
 from protocols.crosswalk.shots import Shot
 from protocols.crosswalk.walks import Street
+from protocols.crosswalk.writing import Progress
 
 CHUNK = 128  # images per task
 ALONE = 400  # starting processes does not pay for fewer images than this
+Encode = Callable[[np.ndarray, int, Shot], bytes]
 
 
 class Rendered(NamedTuple):
@@ -53,12 +53,14 @@ def write_shots(
     root: Path,
     street: Street,
     shots: Sequence[Shot],
+    encode: Encode,
     workers: int | None,
     truth: bool,
     progress: Progress | None,
 ) -> list[Truth]:
     """Write every image below ``root``; returns their truths, in order, if asked for.
 
+    ``encode`` makes an image (128, 64, 3) uint8 and its camera's JPEG quality the bytes of its file.
     ``workers=None`` uses all cores; few images are rendered in this process.
     """
     workers = (os.cpu_count() or 1) if workers is None else workers
@@ -67,7 +69,7 @@ def write_shots(
     run = _serial if workers == 1 or len(shots) <= ALONE else _parallel
     found: list[list[Truth]] = [[] for _ in chunks]
     done = 0
-    for index, result in run(root, street, chunks, workers, truth):
+    for index, result in run(root, street, chunks, encode, workers, truth):
         found[index] = result
         done += len(chunks[index])
         tell(done, len(shots))
@@ -75,14 +77,14 @@ def write_shots(
 
 
 def _serial(
-    root: Path, street: Street, chunks: list[Sequence[Shot]], _workers: int, truth: bool
+    root: Path, street: Street, chunks: list[Sequence[Shot]], encode: Encode, _workers: int, truth: bool
 ) -> Iterator[tuple[int, list[Truth]]]:
     for index, chunk in enumerate(chunks):
-        yield index, _write_chunk(root, street, chunk, truth)
+        yield index, _write_chunk(root, street, chunk, encode, truth)
 
 
 def _parallel(
-    root: Path, street: Street, chunks: list[Sequence[Shot]], workers: int, truth: bool
+    root: Path, street: Street, chunks: list[Sequence[Shot]], encode: Encode, workers: int, truth: bool
 ) -> Iterator[tuple[int, list[Truth]]]:
     """Spawned processes, so that threads and devices of the caller do no harm."""
     compose(street, chunks[0][0])  # compiles once, into the cache that all workers load
@@ -91,7 +93,8 @@ def _parallel(
     )
     try:
         waiting: dict[Future[list[Truth]], int] = {
-            pool.submit(_write_chunk, root, street, chunk, truth): index for index, chunk in enumerate(chunks)
+            pool.submit(_write_chunk, root, street, chunk, encode, truth): index
+            for index, chunk in enumerate(chunks)
         }
         while waiting:
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -105,12 +108,14 @@ def _leave_interrupts_to_the_caller() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _write_chunk(root: Path, street: Street, shots: Sequence[Shot], truth: bool) -> list[Truth]:
+def _write_chunk(
+    root: Path, street: Street, shots: Sequence[Shot], encode: Encode, truth: bool
+) -> list[Truth]:
     truths = []
     for shot in shots:
         scene = compose(street, shot)
         image = photograph(street, shot, scene)
-        (root / shot.folder / shot.name).write_bytes(jpeg(image, scene.view.quality))
+        (root / shot.folder / shot.name).write_bytes(encode(image, scene.view.quality, shot))
         if truth:
             truths.append(Truth(joints(scene), parts(scene)))
     return truths

@@ -1,6 +1,8 @@
 """One image: somebody on the street before a camera, in a box."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 
@@ -8,7 +10,7 @@ from protocols.crosswalk import detector
 from protocols.crosswalk.backdrop import backdrop
 from protocols.crosswalk.body import Skeleton
 from protocols.crosswalk.cameras import Camera, camera
-from protocols.crosswalk.crowd import MAIN, Crowd, cast_shadows, person, populate
+from protocols.crosswalk.crowd import MAIN, Crowd, Meeting, cast_shadows, person, populate
 from protocols.crosswalk.detector import Box
 from protocols.crosswalk.develop import develop
 from protocols.crosswalk.ground import cut_out
@@ -20,6 +22,8 @@ from protocols.crosswalk.walks import Street, Walk, walk_of
 
 HEIGHT, WIDTH = 128, 64  # pixels of every image
 FINE = 2  # rendered that much finer, then averaged
+SPACING = 1.8  # metres walked between two chances to meet something; the dial keeps its share of images
+SETTLING = 1.0  # seconds after which a detector's error has nothing to do with what it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def compose(street: Street, shot: Shot) -> Scene:
     """Set up and render one image, in linear light."""
     view = camera(street.seed, shot.camid, street.dials.camera_shift)
     walk = walk_of(street, view, shot)
-    rng = generator(street.seed, "image", shot.subject.name, shot.camid, shot.sequence, shot.frame)
+    rng = generator(street.seed, "image", *_names(shot))
     foot = (walk.column + float(rng.normal(0, 4)), walk.row + float(rng.normal(0, 2)))
     yaw = walk.yaw + float(rng.normal(0, 0.12))
     main, table, bones = person(street, shot.subject, rng, walk, yaw, view)
@@ -61,13 +65,34 @@ def compose(street: Street, shot: Shot) -> Scene:
     crowd = Crowd()
     if shot.scene != "nobody":
         crowd.add(main, table, MAIN)
-    populate(crowd, street, view, rng)
+    for one, since in _meetings(street, shot, walk, rng):
+        populate(crowd, street, view, one, Meeting(walk, since))
     light = np.empty((FINE * HEIGHT, FINE * WIDTH, 3), dtype=np.float32)
     cut_out(backdrop(street.seed, shot.camid, view), window, foot, view.scale(walk.row), light)
     cast_shadows(light, window, crowd, view)
     depth, seen, placed = _render(crowd, window, view, light)
     shown = bones if shot.scene != "nobody" else None
     return Scene(light, depth, seen, placed, window, view, walk, yaw, shown)
+
+
+def _names(shot: Shot) -> tuple[object, ...]:
+    """What random numbers of an image depend on: those of a tracklet's frames are the same."""
+    tracklet = shot.subject.name, shot.camid, shot.sequence
+    return (*tracklet, shot.frame) if shot.moment is None else tracklet
+
+
+def _meetings(
+    street: Street, shot: Shot, walk: Walk, rng: np.random.Generator
+) -> Iterator[tuple[np.random.Generator, float]]:
+    """Who and what may be met, as a generator each, and how long ago (negative: until when), seconds."""
+    if shot.moment is None:
+        yield rng, 0.0
+        return
+    elapsed, lasting = shot.moment
+    apart = SPACING / max(walk.pace, 0.1)
+    for n in range(max(1, ceil(lasting / apart))):
+        one = generator(street.seed, "meeting", *_names(shot), n)
+        yield one, elapsed - min((n + one.random()) * apart, lasting)
 
 
 def _render(
@@ -85,13 +110,23 @@ def _render(
 def photograph(street: Street, shot: Shot, scene: Scene) -> np.ndarray:
     """What the camera makes of a scene, (128, 64, 3) uint8."""
     rng = generator(street.seed, "grain", shot.subject.name, shot.camid, shot.sequence, shot.frame, shot.box)
-    exposure = scene.walk.exposure * float(np.exp(rng.normal(0, 0.04)))
-    return develop(scene.light, scene.view, exposure, rng)
+    flicker = float(rng.normal(0, 0.04)) if shot.moment is None else 0.0
+    return develop(scene.light, scene.view, scene.walk.exposure * float(np.exp(flicker)), rng)
 
 
 def _box(street: Street, shot: Shot, main: np.ndarray) -> Box:
-    rng = generator(street.seed, "box", shot.subject.name, shot.camid, shot.sequence, shot.frame, shot.box)
     tight = detector.around(extent(main))
+    if shot.moment is None or shot.scene == "fragment":
+        return _found(street, shot, tight, ())
+    slot = floor(shot.moment.elapsed / SETTLING)
+    way = shot.moment.elapsed / SETTLING - slot
+    before, after = (np.array(_found(street, shot, tight, (n,))) for n in (slot, slot + 1))
+    return Box(*(before + way * way * (3 - 2 * way) * (after - before)).tolist())
+
+
+def _found(street: Street, shot: Shot, tight: Box, slot: tuple[int, ...]) -> Box:
+    """The annotator's or the detector's box, or a fragment; in a tracklet they err anew in each slot."""
+    rng = generator(street.seed, "box", *_names(shot), *slot, shot.box)
     if shot.scene == "fragment":
         return detector.fragment(rng, tight)
     if shot.box == 0:

@@ -18,15 +18,17 @@ def draw_habit(rng: np.random.Generator) -> tuple[str, str, float]:
     return left, right, stride
 
 
-def draw_stance(rng: np.random.Generator, habit: tuple[str, str, float]) -> Stance:
-    """One moment of that habit."""
+def draw_stance(rng: np.random.Generator, habit: tuple[str, str, float], advance: float = 0.0) -> Stance:
+    """One moment of that habit: the one that is drawn, ``advance`` radians of gait later."""
     left, right, stride = habit
-    phase = float(rng.uniform(0, 2 * pi))
+    start = float(rng.uniform(0, 2 * pi))
+    phase = start + advance
+    glance = 0.15 * (sin(start + advance / 3) - sin(start))  # heads turn slowly
     return Stance(
         phase=phase,
         stride=stride,
         lean=float(rng.normal(0.05, 0.03)),
-        head_yaw=float(rng.normal(0, 0.25)),
+        head_yaw=float(rng.normal(0, 0.25)) + glance,
         head_pitch=float(rng.normal(0.3 if "text" in (left, right) else 0.08, 0.08)),
         arms=(_arm(rng, left, -stride * sin(phase)), _arm(rng, right, stride * sin(phase))),
     )

@@ -59,7 +59,7 @@ def release(tiny_street, tmp_path):
 def test_a_rendered_street_reads_whole(release):
     (split,) = read(MARKET, release)
 
-    counts = json.loads((release / "crosswalk.json").read_text())["counts"]
+    counts = json.loads((release / "crosswalk.json").read_text())["counts"]["market1501"]
     assert {name: counts[name] for name in ("train", "query", "gallery")} == {
         "train": len(split.train),
         "query": len(split.query),
@@ -141,7 +141,7 @@ def test_ground_truth_names_missing_and_extra_queries(real_release):
 
     assert f"missing queries (1): {gone.name.split('.jpg')[0]}" in str(error.value)
     assert "extra queries (1): 0001_c1s1_999999_00" in str(error.value)
-    assert "training images of camera 3: found 12, expected 2,707" in str(error.value)
+    assert "train images of camera 3: found 12, expected 2,707" in str(error.value)
 
 
 def test_ground_truth_tells_whose_gallery_image_is_missing(real_release):

@@ -120,6 +120,6 @@ def data_root(tiny_street, tmp_path, monkeypatch) -> Path:
     (root / market.folder / "names.txt").unlink()
     (split,) = market.load(root / market.folder)
     counts = replace(market.counts, **count(split, market))
-    release = replace(market, counts=counts, explain=lambda *_: [])
+    release = replace(market, counts=counts, per_camera={}, explain=lambda *_: [])
     monkeypatch.setitem(PROTOCOLS._objects, "market1501", lambda: release)
     return root

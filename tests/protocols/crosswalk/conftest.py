@@ -1,11 +1,41 @@
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from protocols.crosswalk import Dials, write_market1501
+from protocols.crosswalk import Dials, render, write_street
 
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny street on disk, with truth."""
-    return write_market1501(tmp_path_factory.mktemp("street"), "tiny", seed=3, dials=Dials(), truth=True)
+    """A tiny Market-1501 street on disk, with truth."""
+    return write_street(tmp_path_factory.mktemp("street"), "market1501", "tiny", 3, Dials(), truth=True)
+
+
+@pytest.fixture(scope="session")
+def started() -> Iterator[list[Executor]]:
+    """The pool of processes that ``write_shots`` starts first; it outlives its street, to save time."""
+    pools: list[Executor] = []
+    yield pools
+    for pool in pools:
+        pool.shutdown()
+
+
+@pytest.fixture
+def asked_for(started, monkeypatch) -> list[int]:
+    """Lets other processes render few images too; gets the numbers of processes that were asked for."""
+    asked: list[int] = []
+    executor = render.ProcessPoolExecutor
+
+    def lend(workers: int, **options: object) -> SimpleNamespace:
+        asked.append(workers)
+        if not started:
+            started.append(executor(workers, **options))
+        return SimpleNamespace(submit=started[0].submit, shutdown=lambda **_: None)
+
+    monkeypatch.setattr(render, "ALONE", 0)
+    monkeypatch.setattr(render, "CHUNK", 5)
+    monkeypatch.setattr(render, "ProcessPoolExecutor", lend)
+    return asked

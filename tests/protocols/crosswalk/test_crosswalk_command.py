@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from protocols.crosswalk import __main__ as command
-from protocols.crosswalk.names import ROOT
+from protocols.crosswalk.layouts.market1501.names import ROOT
 from retable.cli import application
 
 
@@ -41,9 +41,10 @@ def test_a_contact_sheet_needs_no_folder(tmp_path):
     [
         ([], "nothing to do"),
         (["DIR", "--size", "defualt"], "did you mean 'default'"),
+        (["DIR", "--layout", "viper", "--size", "market"], "known: default, release, tiny"),
         (["DIR", "--misalignment", "1.5"], "dial misalignment is 1.5"),
         (["DIR", "--workers", "0", "--size", "tiny"], "at least 1"),
-        (["DIR", "--layout", "cuhk03"], "market1501"),
+        (["DIR", "--layout", "market"], "did you mean 'market1501'"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_explained(tmp_path, arguments, message):
@@ -51,6 +52,12 @@ def test_a_request_that_cannot_be_met_is_explained(tmp_path, arguments, message)
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_other_layouts_have_streets_and_contact_sheets(tmp_path):
+    result = run(tmp_path, "--layout", "viper", "--size", "tiny", "--preview", tmp_path / "sheet.png")
+    assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "VIPeR"))
+    assert (tmp_path / "VIPeR" / "cam_b").is_dir() and (tmp_path / "sheet.png").is_file()
 
 
 def test_a_full_target_is_refused(tmp_path):
@@ -65,7 +72,7 @@ def test_interruption_ends_with_130(tmp_path, monkeypatch):
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "write_market1501", interrupt)
+    monkeypatch.setattr(command, "write_street", interrupt)
     assert run(tmp_path, "--size", "tiny").exit_code == 130
 
 

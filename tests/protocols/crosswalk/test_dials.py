@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.crosswalk import SIZES, Dials, StreetError, plan
+from protocols.crosswalk.layouts.market1501.names import GALLERY
 from protocols.crosswalk.looks import MIN_ACCENT_CONTRAST, MIN_CONFUSER_CONTRAST, look_of
-from protocols.crosswalk.names import GALLERY
 from protocols.crosswalk.palette import distance
 from protocols.crosswalk.render import render_shot
 from protocols.crosswalk.truth import BACKGROUND, BYSTANDER, JOINTS, OCCLUDER, OUTSIDE

@@ -1,7 +1,6 @@
 """A street on disk: files, indices, facts about itself, and what an interrupted run leaves."""
 
 import json
-import os
 from collections import Counter
 from hashlib import sha256
 
@@ -10,9 +9,8 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
-from protocols.crosswalk import SIZES, STREET_VERSION, Dials, StreetError, plan, street, write_market1501
-from protocols.crosswalk import market1501 as writer
-from protocols.crosswalk.names import ANSWERS, GALLERY, IMAGE_FOLDERS, QUERY, ROOT
+from protocols.crosswalk import SIZES, STREET_VERSION, Dials, StreetError, plan, street, write_street, writing
+from protocols.crosswalk.layouts.market1501.names import ANSWERS, GALLERY, IMAGE_FOLDERS, QUERY, ROOT
 from protocols.crosswalk.truth import JOINTS, PARTS
 
 
@@ -73,21 +71,27 @@ def test_facts_agree_with_the_folders(release):
     names = {f: sorted(p.name for p in (release / f).iterdir()) for f in (*IMAGE_FOLDERS, ANSWERS)}
     pids = {f: {int(n.split("_")[0]) for n in names[f]} - {-1, 0} for f in IMAGE_FOLDERS}
 
-    assert facts["counts"] == {
+    own = {
         "train": len(names["bounding_box_train"]),
         "query": len(names["query"]),
         "gallery": len(names["bounding_box_test"]),
-        "gt_bbox": len(names["gt_bbox"]),
         "train_pids": len(pids["bounding_box_train"]),
         "query_pids": len(pids["query"]),
-        "cameras": 4,
     }
-    for folder in IMAGE_FOLDERS:
-        assert facts["folders"][folder] == {"files": len(names[folder]), "pids": len(pids[folder])}
+    good = sum(name[:4] in {query[:4] for query in names["query"]} for name in names["bounding_box_test"])
+    junk = sum(name.startswith("-1") for name in names["bounding_box_test"])
+    openreid = {"query": good + own["query"], "gallery": own["gallery"] - junk + own["query"]}
+    assert facts["counts"] == {
+        "market1501": own,
+        "market1501/multi-query": own,
+        "market1501/openreid": own | openreid,
+    }
+    names[""] = ["readme.txt"]
     for folder, own in names.items():
+        assert facts["folders"][folder] == len(own)
         assert facts["files"][folder] == sha256("".join(f"{n}\n" for n in own).encode()).hexdigest()
     listed = (release / "names.txt").read_text().splitlines()
-    assert listed == sorted(f"{folder}/{name}" for folder, own in names.items() for name in own)
+    assert listed == sorted(f"{folder}/{name}".lstrip("/") for folder, own in names.items() for name in own)
     assert (facts["street_version"], facts["seed"]) == (STREET_VERSION, 3)
 
 
@@ -104,43 +108,34 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "_facts", fail)  # the last step but one: all images are there
+    monkeypatch.setattr(writing, "_facts", fail)  # the last step but one: all images are there
     with pytest.raises(KeyboardInterrupt):
-        write_market1501(tmp_path, "tiny")
+        write_street(tmp_path, "market1501", "tiny")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_living_one_are_kept(tmp_path):
-    dead = tmp_path / f".{ROOT}.{2**22 + 7}.partial"  # above the largest process id
-    living = tmp_path / f".{ROOT}.{os.getppid()}.partial"
-    for folder in (dead, living):
-        folder.mkdir()
-    release = write_market1501(tmp_path, "tiny")
-    assert sorted(tmp_path.iterdir()) == sorted([living, release])
 
 
 def test_a_target_with_something_in_it_is_refused(tmp_path):
     (tmp_path / ROOT).mkdir()
     (tmp_path / ROOT / "mine.txt").write_text("keep me")
     with pytest.raises(StreetError, match="not empty"):
-        write_market1501(tmp_path, "tiny")
+        write_street(tmp_path, "market1501", "tiny")
     assert (tmp_path / ROOT / "mine.txt").read_text() == "keep me"
 
 
 def test_an_empty_target_is_used(tmp_path):
     (tmp_path / ROOT).mkdir()
-    assert (write_market1501(tmp_path, "tiny") / "crosswalk.json").is_file()
+    assert (write_street(tmp_path, "market1501", "tiny") / "crosswalk.json").is_file()
 
 
 def test_a_cached_street_is_rendered_once(tmp_path, monkeypatch):
     first = street(tmp_path, "tiny", seed=1)
-    monkeypatch.setattr(writer, "_fill", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(writing, "_fill", lambda *_: pytest.fail("rendered again"))
     assert street(tmp_path, "tiny", seed=1) == first
     assert first.name == ROOT
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"size": "default"}, {"dials": Dials(occlusion=0.26)}])
 def test_other_parameters_are_other_streets(tmp_path, monkeypatch, change):
-    monkeypatch.setattr(writer, "_fill", lambda root, *_: (root / "crosswalk.json").write_text("{}"))
+    monkeypatch.setattr(writing, "_fill", lambda root, *_: (root / "crosswalk.json").write_text("{}"))
     arguments = {"size": "tiny", "seed": 1, "dials": Dials()}
     assert street(tmp_path, **arguments) != street(tmp_path, **{**arguments, **change})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.crosswalk import SIZES, STREET_VERSION, Dials, compiled, plan, render, write_market1501
+from protocols.crosswalk import SIZES, STREET_VERSION, Dials, compiled, plan, render, write_street
 from protocols.crosswalk.walks import Street
 
 PINNED_NAMES = (2, "0df5b8482f77c467")
@@ -18,20 +18,13 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def test_a_second_run_writes_the_same_bytes(release, tmp_path):
-    again = write_market1501(tmp_path, "tiny", seed=3, truth=True)
+    again = write_street(tmp_path, "market1501", "tiny", seed=3, truth=True)
     assert digests(again) == digests(release)
 
 
-def test_two_workers_write_what_one_writes(release, tmp_path, monkeypatch):
-    monkeypatch.setattr(render, "ALONE", 0)
-    monkeypatch.setattr(render, "CHUNK", 30)
-    started = []
-    pool = render.ProcessPoolExecutor
-    monkeypatch.setattr(
-        render, "ProcessPoolExecutor", lambda n, **options: started.append(n) or pool(n, **options)
-    )
-    again = write_market1501(tmp_path, "tiny", seed=3, workers=2, truth=True)
-    assert started == [2]
+def test_two_workers_write_what_one_writes(release, asked_for, tmp_path):
+    again = write_street(tmp_path, "market1501", "tiny", seed=3, workers=2, truth=True)
+    assert asked_for == [2]
     assert digests(again) == digests(release)
 
 

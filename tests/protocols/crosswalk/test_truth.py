@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from protocols.crosswalk import SIZES, Dials, plan
-from protocols.crosswalk.names import BOXES, GALLERY
+from protocols.crosswalk.layouts.market1501.names import BOXES, GALLERY
 from protocols.crosswalk.render import render_shot
 from protocols.crosswalk.truth import BAG, HAIR, HEAD, HIDDEN, JOINTS, OCCLUDER, OUTSIDE, PARTS, VISIBLE
 from protocols.crosswalk.walks import Street

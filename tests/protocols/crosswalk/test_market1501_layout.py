@@ -1,18 +1,17 @@
-"""The plan of a street: names, counts and labels, before anything is rendered."""
+"""The plan of a Market-1501 street: names, counts and labels, before anything is rendered."""
 
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.crosswalk import SIZES, Dials, StreetError, plan
-from protocols.crosswalk.names import BOXES, DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
-from protocols.crosswalk.shots import Shot, apportion
-from protocols.crosswalk.sizes import Doubled, Size
+from protocols.crosswalk.layouts.market1501.names import BOXES, DISTRACTOR, GALLERY, JUNK, QUERY, TRAIN
+from protocols.crosswalk.layouts.market1501.sizes import Doubled, Size
+from protocols.crosswalk.shots import Shot
 
 GRAMMAR = re.compile(r"^(-1|\d{4})_c([1-6])s([1-6])_(\d{6})_(\d{2})\.jpg(\.jpg)?$")
 
@@ -128,21 +127,6 @@ def test_confusers_come_in_pairs_inside_one_half(seed, share):
                 pairs[subject.look].append(subject.swapped)
         assert all(sorted(pair) == [False, True] for pair in pairs.values())
         assert abs(2 * len(pairs) - share * 8) <= 1
-
-
-@given(
-    st.lists(st.tuples(st.floats(0.01, 100), st.integers(0, 9)), min_size=1, max_size=30),
-    st.integers(0, 1000),
-)
-def test_apportion_gives_all_away_and_nobody_less_than_promised(items, extra):
-    weights, least = np.array([w for w, _ in items]), np.array([n for _, n in items])
-    total = int(least.sum()) + extra
-    counts = apportion(total, weights, least)
-
-    assert counts.sum() == total
-    assert (counts >= least).all()
-    fair = extra * weights / weights.sum()
-    assert (np.abs(counts - least - fair) < 1 + 1e-6).all()
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,19 +1,17 @@
 """The ``gt_query`` folder: which gallery images are good and which are junk for each query."""
 
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
-from protocols.crosswalk.names import GALLERY, QUERY
+from protocols.crosswalk.layouts.market1501.names import GALLERY, QUERY
+from protocols.crosswalk.matlab5 import write_matlab5
 from protocols.crosswalk.shots import Shot
 
-HEADER = b"MATLAB 5.0 MAT-file, written by protocols.crosswalk".ljust(116)
 
-
-def write_answers(folder: Path, shots: tuple[Shot, ...]) -> int:
-    """Write ``<stem>_good.mat`` and ``<stem>_junk.mat`` for every query; returns the number of files.
+def write_answers(folder: Path, shots: Sequence[Shot]) -> None:
+    """Write ``<stem>_good.mat`` and ``<stem>_junk.mat`` for every query.
 
     Each holds ``good_index`` or ``junk_index``, (1, n) uint16, 1-based positions in the name-sorted
     gallery: the query's person in other cameras, and in the query's own. A stem ends at the first
@@ -31,12 +29,4 @@ def write_answers(folder: Path, shots: tuple[Shot, ...]) -> int:
             ("junk", same & (camids == shot.camid)),
         ):
             index = (np.flatnonzero(wanted) + 1).astype(np.uint16)[None, :]
-            (folder / f"{stem}_{kind}.mat").write_bytes(_mat({f"{kind}_index": index}))
-    return 2 * len(queries)
-
-
-def _mat(variables: dict[str, np.ndarray]) -> bytes:
-    """A MATLAB v5 file without the time of writing in its header, so that equal content is equal bytes."""
-    buffer = BytesIO()
-    savemat(buffer, variables)
-    return HEADER + buffer.getvalue()[len(HEADER) :]
+            write_matlab5(folder / f"{stem}_{kind}.mat", {f"{kind}_index": index})

@@ -1,0 +1,117 @@
+"""Whether a copy of a data set is whole, and what is wrong with it if not."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from protocols import PROTOCOLS
+from protocols.doctor import examine, main, unreadable
+from retable.cli import application
+
+MARKET = PROTOCOLS.get("market1501")()
+
+
+@pytest.fixture
+def data_root(tiny_street, tmp_path):
+    """A data root that holds a copy of the tiny street, which a test may damage."""
+    shutil.copytree(tiny_street, tmp_path / MARKET.folder)
+    return tmp_path
+
+
+@pytest.fixture
+def gallery(data_root):
+    return sorted((data_root / MARKET.folder / "bounding_box_test").glob("*.jpg"))
+
+
+def doctor(*arguments):
+    """Exit code and what was printed; JSON parsed."""
+    outcome = CliRunner().invoke(application(main), [*map(str, arguments), "--format", "json"])
+    return outcome.exit_code, json.loads(outcome.stdout) if outcome.stdout else outcome.stderr
+
+
+def test_a_whole_street_is_whole(data_root):
+    code, rows = doctor("market1501", "--data-root", data_root)
+
+    (row,) = rows
+    assert (code, row["state"], row["problems"]) == (0, "street", [])
+    release = data_root / MARKET.folder
+    folders = ("bounding_box_train", "bounding_box_test", "query")
+    assert row["images"] == sum(len(list((release / folder).glob("*.jpg"))) for folder in folders)
+
+
+def test_missing_extra_and_corrupt_files_are_all_named(data_root, gallery):
+    gallery[3].unlink()
+    shutil.copy(gallery[4], gallery[4].with_name("0001_c1s1_999999_09.jpg"))
+    gallery[5].write_bytes(gallery[5].read_bytes()[:-200])
+    gallery[6].write_bytes(b"no image at all")
+
+    code, (row,) = doctor("market1501", "--data-root", data_root)
+
+    problems = "\n".join(row["problems"])
+    assert (code, row["state"]) == (1, "damaged")
+    assert f"missing (1): bounding_box_test/{gallery[3].name}" in problems
+    assert "extra (1): bounding_box_test/0001_c1s1_999999_09.jpg" in problems
+    assert f"corrupt: {gallery[5]}" in problems and f"corrupt: {gallery[6]}" in problems
+
+
+def test_quick_opens_no_image(data_root, gallery):
+    gallery[0].write_bytes(b"no image at all")
+
+    assert doctor("market1501", "--data-root", data_root, "--quick")[0] == 0
+    assert doctor("market1501", "--data-root", data_root)[0] == 1
+
+
+def test_a_real_release_is_held_against_the_published_counts(data_root):
+    release = data_root / MARKET.folder
+    (release / "crosswalk.json").unlink()
+    (release / "names.txt").unlink()
+
+    finding = examine(MARKET, data_root)
+
+    assert finding.state == "damaged"
+    assert "query: found 22, expected 3,368" in finding.problems
+    assert "train images of camera 3: found 12, expected 2,707" in finding.problems
+
+
+def test_a_folder_that_cannot_be_read_is_damaged_and_says_why(data_root):
+    shutil.rmtree(data_root / MARKET.folder / "query")
+
+    finding = examine(MARKET, data_root)
+
+    assert finding.state == "damaged" and "query: no such folder" in finding.problems[0]
+
+
+def test_what_was_asked_for_and_is_absent_fails(tmp_path):
+    empty = tmp_path
+
+    code, (row,) = doctor("market1501", "--data-root", empty)
+    assert (code, row["state"]) == (1, "absent")
+
+    code, error = doctor("--data-root", empty)
+    assert code == 2 and "holds no data set that a protocol knows" in error
+
+
+def test_all_protocols_of_a_folder_are_examined_when_none_is_named(data_root):
+    code, rows = doctor("--data-root", data_root)
+
+    assert code == 0
+    assert {row["protocol"] for row in rows} >= {"market1501", "market1501/openreid"}
+    assert {row["folder"] for row in rows} == {str(data_root / MARKET.folder)}
+
+
+def test_every_kind_of_damage_is_found_and_whole_files_are_not(tmp_path):
+    for name in ("whole.png", "whole.bmp", "whole.jpg", "short.png", "short.bmp", "short.jpg"):
+        file = tmp_path / name
+        Image.effect_noise((48, 128), 60).convert("RGB").save(file)
+        if name.startswith("short"):
+            file.write_bytes(file.read_bytes()[:-300])
+    (tmp_path / "empty.jpg").touch()
+    seen = []
+
+    found = {path.name for path, _ in unreadable(sorted(tmp_path.iterdir()), seen.append)}
+
+    assert found == {"short.png", "short.bmp", "short.jpg", "empty.jpg"}
+    assert sum(seen) == 7
