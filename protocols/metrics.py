@@ -1,11 +1,14 @@
 """CMC, both average precisions and mINP from the ranks of the true matches, in percent."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arrays import InputError
 from protocols.base import Rules
+from protocols.deviations import deviate, reach
 from protocols.ranking import Ints, Ranks
 
 Floats = NDArray[np.float64]
@@ -35,36 +38,54 @@ class Evaluation:
     matchless: int
 
 
-def evaluate_ranks(ranks: Ranks, rules: Rules) -> Evaluation:
+def evaluate_ranks(
+    ranks: Ranks, rules: Rules, deviations: Collection[str] = (), unfiltered: Ranks | None = None
+) -> Evaluation:
     """All metrics of ``ranks`` under ``rules``.
 
+    Args:
+        ranks: those of the true matches.
+        rules: what is printed as mAP, what queries without a match count, how far CMC goes.
+        deviations: names of ``protocols.deviations``.
+        unfiltered: for ``truncate-4000``, the ranks of the same matches when nothing is left out.
+
     Raises:
-        ValueError: no query has a true match.
+        InputError: no query has a true match.
     """
+    rules = deviate(rules, deviations)
     matchless = int((np.diff(ranks.ends, prepend=0) == 0).sum())
     if matchless == len(ranks):
-        raise ValueError(
+        raise InputError(
             f"none of the {len(ranks)} queries has a true match in the gallery: every image of "
             f"its identity is missing, junk or left out by the same-camera rule "
             f"({rules.same_camera!r})"
         )
-    metrics = _means(ranks.rank, ranks.ends, rules)
-    worst = _means(ranks.worst, ranks.ends, rules)
-    best = _means(ranks.best, ranks.ends, rules)
+    full = unfiltered or ranks
+    reached = reach(ranks.rank, full.rank, deviations)
+    metrics = _means(ranks.rank, reached, ranks.ends, rules)
+    worst = _means(ranks.worst, reach(ranks.worst, full.worst, deviations), ranks.ends, rules)
+    best = _means(ranks.best, reach(ranks.best, full.best, deviations), ranks.ends, rules)
     return Evaluation(
         metrics=metrics,
         headline="mAP" if rules.headline_ap == "step" else "mAP_trapezoid",
-        bounds={key: (worst[key], best[key]) for key in metrics if worst[key] != best[key]},
-        cmc=cmc(first_ranks(ranks.rank, ranks.ends), rules),
+        bounds=bounds(metrics, worst, best),
+        cmc=cmc(first_ranks(reached[0], ranks.ends), rules),
         queries=len(ranks) - (matchless if rules.matchless == "drop" else 0),
         matchless=matchless,
     )
 
 
-def first_ranks(rank: Ints, ends: Ints) -> Floats:
-    """(Q,) rank of each query's nearest true match; infinite without one."""
+def bounds(
+    metrics: Mapping[str, float], worst: Mapping[str, float], best: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """The worst and the best value of each metric that has two."""
+    return {key: (worst[key], best[key]) for key in metrics if worst[key] != best[key]}
+
+
+def first_ranks(rank: NDArray[np.number], ends: Ints) -> Floats:
+    """(Q,) rank of each query's nearest true match; NaN without one."""
     starts = ends - np.diff(ends, prepend=0)
-    first = np.full(len(ends), np.inf)
+    first = np.full(len(ends), np.nan)
     first[ends > starts] = rank[starts[ends > starts]]
     return first
 
@@ -72,19 +93,25 @@ def first_ranks(rank: Ints, ends: Ints) -> Floats:
 def cmc(first: Floats, rules: Rules) -> Floats:
     """(max_rank,) percent of queries whose first true match has rank <= 1..max_rank."""
     if rules.matchless == "drop":
-        first = first[np.isfinite(first)]
+        first = first[~np.isnan(first)]
     curve: Floats = 100 * (first <= np.arange(1, rules.max_rank + 1)[:, None]).mean(1)
     return curve
 
 
-def average_precisions(rank: Ints, ends: Ints) -> tuple[Floats, Floats]:
+def reported(curve: Floats, suffix: str = "") -> dict[str, float]:
+    """``rank1``, ``rank5``, ... with ``suffix`` behind, from a curve over ranks 1, 2, ..."""
+    return {f"rank{k}{suffix}": float(curve[k - 1]) for k in REPORTED_RANKS if k <= len(curve)}
+
+
+def average_precisions(rank: NDArray[np.number], ends: Ints) -> tuple[Floats, Floats]:
     """Average precision of each query, step and trapezoid rule, in 0-1; NaN without a match.
 
     With the k-th of n true matches at rank r_k: step (1/n) sum k/r_k; trapezoid, as in the
     Market-1501 MATLAB code, (1/n) sum (k/r_k + (k-1)/(r_k - 1)) / 2, where 0/0 counts as 1.
+    A match at an infinite rank adds nothing.
     """
     k = _position(ends)
-    precision = k / rank
+    precision: Floats = k / rank.astype(np.float64)
     before = np.where(rank > 1, (k - 1) / np.maximum(rank - 1, 1), 1.0)
     return _per_query(precision, ends), _per_query((precision + before) / 2, ends)
 
@@ -98,18 +125,17 @@ def inverse_negative_penalties(rank: Ints, ends: Ints) -> Floats:
     return penalties
 
 
-def _means(rank: Ints, ends: Ints, rules: Rules) -> dict[str, float]:
-    step, trapezoid = average_precisions(rank, ends)
-    curve = cmc(first_ranks(rank, ends), rules)
+def _means(rank: Ints, reached: tuple[Floats, Floats], ends: Ints, rules: Rules) -> dict[str, float]:
+    listed, summed = reached
+    step, trapezoid = average_precisions(summed, ends)
     per_query = {
         "mAP": step,
         "mAP_trapezoid": trapezoid,
         "mINP": inverse_negative_penalties(rank, ends),
     }
     mean = np.nanmean if rules.matchless == "drop" else _mean_with_zeros
-    return {name: 100 * float(mean(values)) for name, values in per_query.items()} | {
-        f"rank{k}": float(curve[k - 1]) for k in REPORTED_RANKS if k <= rules.max_rank
-    }
+    means = {name: 100 * float(mean(values)) for name, values in per_query.items()}
+    return means | reported(cmc(first_ranks(listed, ends), rules))
 
 
 def _mean_with_zeros(values: Floats) -> float:

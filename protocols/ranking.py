@@ -8,15 +8,15 @@ Distances that lie on a GPU are counted there, all others by a compiled loop on 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.arrays import InputError
 from protocols.base import Rules
 
 if TYPE_CHECKING:
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 Ints: TypeAlias = NDArray[np.int64]
 Counted: TypeAlias = tuple[Ints, Ints, Ints, NDArray[np.bool_]]
+T = TypeVar("T")
 
 BLOCK_BYTES = 128 * 2**20
 """Memory for one block of float32 distances."""
+
+NO_CAMERA = np.iinfo(np.int64).min
+"""A camera that took no image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +81,80 @@ def rank_matches(
         rules: which images are junk or distractors and which a camera leaves out.
 
     Raises:
-        ValueError: a block has another shape than asked for, or a distance is not a number.
+        InputError: a block has another shape than asked for, or a distance is not a number.
     """
-    ends, matches = true_matches(query, gallery, rules)
-    found = np.empty((4, len(matches)), np.int64)
-    usable = ~np.isin(gallery.pids, rules.junk_pids)
-    rows = max(1, BLOCK_BYTES // (4 * max(1, len(gallery))))
-    for start in range(0, len(query), rows):
-        stop = min(start + rows, len(query))
+    ranking = Ranking(query, gallery, rules)
+    for start, block in blocks(distances, len(query), len(gallery)):
+        ranking.add(start, block)
+    return ranking.ranks()
+
+
+def blocks(
+    distances: Callable[[int, int], "Distances"], queries: int, images: int, block_bytes: int | None = None
+) -> Iterator[tuple[int, "Distances"]]:
+    """Distances of ``queries`` queries to ``images`` images, a block of queries at a time.
+
+    Args:
+        distances: as for ``rank_matches``.
+        queries: Q.
+        images: G.
+        block_bytes: what a block of float32 distances may take; ``BLOCK_BYTES`` unless given.
+
+    Yields:
+        The first query of each block, and the block.
+
+    Raises:
+        InputError: a block has another shape than asked for.
+    """
+    rows = max(1, (block_bytes or BLOCK_BYTES) // (4 * max(1, images)))
+    for start in range(0, queries, rows):
+        stop = min(start + rows, queries)
         block = distances(start, stop)
-        if tuple(block.shape) != (stop - start, len(gallery)):
-            raise ValueError(
+        if tuple(block.shape) != (stop - start, images):
+            raise InputError(
                 f"distances({start}, {stop}) has the shape {tuple(block.shape)}, "
-                f"expected {(stop - start, len(gallery))} (queries, gallery images)"
+                f"expected {(stop - start, images)} (queries, gallery images)"
             )
-        first = ends[start - 1] if start else 0
-        part = slice(first, ends[stop - 1])
+        yield start, block
+
+
+class Ranking:
+    """Ranks the true matches of one block of queries after the other.
+
+    Args:
+        query: labels of the Q queries.
+        gallery: labels of the G gallery images.
+        rules: which images are junk or distractors and which a camera leaves out.
+        leave_out: whether those images take no rank; else every image of the gallery takes one.
+    """
+
+    def __init__(self, query: Labels, gallery: Labels, rules: Rules, leave_out: bool = True) -> None:
+        self._gallery = gallery
+        self._ends, self._matches = true_matches(query, gallery, rules)
+        self._found = np.empty((4, len(self._matches)), np.int64)
+        self._usable = ~np.isin(gallery.pids, rules.junk_pids) | (not leave_out)
+        self._query = query if leave_out else Labels(query.pids, np.full(len(query), NO_CAMERA))
+        self._all_cameras = rules.same_camera == "all"
+
+    def add(self, start: int, block: "Distances") -> None:
+        """Rank the matches of queries ``start``, ... by their rows of distances, (B, G)."""
+        stop = start + len(block)
+        first = self._ends[start - 1] if start else 0
+        part = slice(first, self._ends[stop - 1])
         problem = Block(
-            Labels(query.pids[start:stop], query.camids[start:stop]),
-            gallery,
-            usable,
-            rules.same_camera == "all",
-            ends[start:stop] - first,
-            matches[part],
+            Labels(self._query.pids[start:stop], self._query.camids[start:stop]),
+            self._gallery,
+            self._usable,
+            self._all_cameras,
+            self._ends[start:stop] - first,
+            self._matches[part],
         )
-        found[:, part] = problem.count(block, start)
-    gallery_index, rank, best, worst = found
-    return Ranks(ends, gallery_index, rank, best, worst)
+        self._found[:, part] = problem.count(block, start)
+
+    def ranks(self) -> Ranks:
+        """The result, once every query was added."""
+        gallery, rank, best, worst = self._found
+        return Ranks(self._ends, gallery, rank, best, worst)
 
 
 def true_matches(query: Labels, gallery: Labels, rules: Rules) -> tuple[Ints, Ints]:
@@ -148,13 +199,13 @@ class Block:
 
     def count(self, distances: "Distances", first_query: int) -> Ints:
         """(4, M) int64: gallery position, rank, best and worst rank, nearest match first."""
-        distances = _in_full_precision(distances)
+        distances = in_full_precision(distances)
         if isinstance(distances, np.ndarray) or not distances.is_cuda:
             nearer, equal, equal_before, not_a_number = self._count_numpy(distances)
         else:
             nearer, equal, equal_before, not_a_number = self._count_torch(distances)
         if not_a_number.any():
-            raise ValueError(
+            raise InputError(
                 f"the distances of query {first_query + int(np.argmax(not_a_number))} hold "
                 "values that are not a number; check its features and the gallery's"
             )
@@ -181,15 +232,9 @@ class Block:
         return owner, np.arange(len(owner)) - np.repeat(self.ends - sizes, sizes)
 
     def _count_numpy(self, distances: "Distances") -> Counted:
-        """Each thread counts for a share of the queries.
-
-        Threads of our own, as numba's change the number of OpenMP threads, and torch's with it.
-        """
+        """Each thread counts for a share of the queries."""
         rows = np.ascontiguousarray(distances)
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        bounds = np.linspace(0, len(self.query), min(threads, len(self.query)) + 1).astype(int)
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(self._count_share, repeat(rows), bounds[:-1], bounds[1:]))
+        parts = in_shares(lambda start, stop: self._count_share(rows, start, stop), len(self.query))
         nearer, equal, equal_before, not_a_number = (
             np.concatenate(arrays) for arrays in zip(*parts, strict=True)
         )
@@ -241,7 +286,18 @@ class Block:
         )
 
 
-def _in_full_precision(distances: "Distances") -> "Distances":
+def in_shares(function: Callable[[int, int], T], queries: int) -> Sequence[T]:
+    """``function(start, stop)`` of one share of the queries for each thread, in their order.
+
+    Threads of our own, as numba's change the number of OpenMP threads, and torch's with it.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bounds = np.linspace(0, queries, min(threads, queries) + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, bounds[:-1], bounds[1:]))
+
+
+def in_full_precision(distances: "Distances") -> "Distances":
     """Half precision as float32 and integers as float64, which changes no order; others as they are."""
     if isinstance(distances, np.ndarray):
         if distances.dtype in (np.float32, np.float64):
