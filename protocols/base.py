@@ -104,8 +104,10 @@ class Rules:
 class SingleShot:
     """CMC over a gallery of one image for each identity, drawn at random from those that count.
 
-    It is reported twice: sampled, as papers do, and as the exact expectation over all draws.
-    Average precision is computed over all images of the gallery all the same.
+    It is reported twice: sampled, as papers do, and as the exact expectation over all draws. Average
+    precision is computed over all images of the gallery all the same, and leaves out those of the
+    query's own identity in its camera even where the CMC leaves out the whole camera, as the evaluators
+    of open-reid and torchreid do.
 
     Attributes:
         probe: ``"every"``, each query image is asked and has one voice; ``"drawn"``, one query image

@@ -86,7 +86,7 @@ def run_seed(
     data = load_data(job.data, job.recipe.height, job.recipe.width, accelerator.device, console)
     method = build(job, seed, data.num_pids).to(accelerator.device)
     state = _train(job, seed, method, data, accelerator, console, after_epoch)
-    evaluation, ranks = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
+    result = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
     record = SeedRecord(
         paper=job.paper,
         table=job.table,
@@ -97,15 +97,15 @@ def run_seed(
         row_hash=job.row_hash,
         identity=job.identity,
         options=method.options.model_dump(mode="json"),
-        headline=evaluation.headline,
-        metrics=evaluation.metrics,
-        bounds=evaluation.bounds,
+        headline=result.headline,
+        metrics=result.metrics,
+        bounds=result.bounds,
         untrained=state.untrained,
         history=state.history,
         provenance=provenance(started, device_name(accelerator.device), data.split.digests()),
         mlflow_run_id=run_id,
     )
-    kept = _keep(job, seed, method, ranks)
+    kept = _keep(job, seed, method, result.ranks)
     record.save(results)
     (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
     return record, kept
@@ -167,7 +167,7 @@ def _train(
     identity = f"{job.row_hash}/seed-{seed}"
     resumed = Checkpoint.load(file, identity)
     if resumed is None:
-        before, _ = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
+        before = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
         state = Checkpoint(identity, 0, {}, {}, [], before.metrics)
     else:
         state = resumed

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from methods.base import Method
 from protocols import Protocol, Record
-from protocols.metrics import Evaluation, evaluate_ranks
-from protocols.ranking import Labels, Ranks, rank_matches
+from protocols import evaluate as judge
+from protocols.ranking import Labels
+from protocols.results import Result
 from reproductions.augment import cutout, normalise, random_flip
 from reproductions.checkpoint import Checkpoint
 from reproductions.recipe import Recipe
@@ -169,7 +170,7 @@ def describe(method: Method, images: Tensor, accelerator: Accelerator) -> Tensor
 
 def evaluate(
     method: Method, query: Gallery, gallery: Gallery, protocol: Protocol, accelerator: Accelerator
-) -> tuple[Evaluation, Ranks]:
+) -> Result:
     """Describe both lists, rank the gallery for every query and judge by the protocol's rules."""
     queries = describe(method, query.images, accelerator)
     candidates = describe(method, gallery.images, accelerator)
@@ -178,5 +179,12 @@ def evaluate(
         with torch.inference_mode():
             return method.distance(queries[start:stop], candidates)
 
-    ranks = rank_matches(distances, query.labels(), gallery.labels(), protocol.rules)
-    return evaluate_ranks(ranks, protocol.rules), ranks
+    asked, sought = query.labels(), gallery.labels()
+    return judge(
+        protocol,
+        query_pids=asked.pids,
+        query_camids=asked.camids,
+        gallery_pids=sought.pids,
+        gallery_camids=sought.camids,
+        distances=distances,
+    )

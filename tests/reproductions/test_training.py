@@ -124,9 +124,9 @@ def test_evaluation_ranks_by_the_methods_distance(coloured, tmp_path):
     method, accelerator = new_method(), make_accelerator("cpu", "fp32")
     query, gallery = Gallery(records[:16], images[:16]), Gallery(records, images)
 
-    evaluation, ranks = evaluate(method, query, gallery, replace(protocol, rules=rules), accelerator)
+    result = evaluate(method, query, gallery, replace(protocol, rules=rules), accelerator)
 
-    assert evaluation.queries == 16
+    assert result.queries == 16
     from reproductions.training import describe
 
     described = describe(method, images, accelerator).double()
@@ -139,7 +139,7 @@ def test_evaluation_ranks_by_the_methods_distance(coloured, tmp_path):
         ]
         nearest = min(distance[j] for j in counted if records[j].pid == records[q].pid)
         before = sum(distance[j] < nearest - 1e-4 for j in counted)
-        first = ranks.rank[ranks.ends[q - 1] if q else 0]
+        first = result.ranks.rank[result.ranks.ends[q - 1] if q else 0]
         assert abs(first - (before + 1)) <= 1
 
 
@@ -154,8 +154,8 @@ def test_the_loop_and_the_evaluation_on_a_gpu(coloured, tmp_path):
     assert all(entry["global_ce"] > 0 for entry in entries)
     records = tuple(Record(tmp_path / str(i), 1 + i // 8, 1 + i % 2) for i in range(64))
     query, gallery = Gallery(records[:8], cached[:8]), Gallery(records, cached)
-    evaluation, _ = evaluate(method, query, gallery, PROTOCOLS.get("market1501")(), accelerator)
-    assert 0 <= evaluation.metrics["mAP"] <= 100
+    result = evaluate(method, query, gallery, PROTOCOLS.get("market1501")(), accelerator)
+    assert 0 <= result.metrics["mAP"] <= 100
 
 
 def test_a_missing_gpu_is_refused():
