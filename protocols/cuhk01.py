@@ -8,7 +8,7 @@ from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, SingleSho
 from protocols.folders import file_names
 from protocols.splits import Drawing, DrawnSplits, draw_pids
 from protocols.two_views import VIEW_A, VIEW_B, arranged
-from retable.errors import DataError
+from retable.errors import DataError, some
 
 NAME = re.compile(r"(?P<pid>\d{4})00(?P<image>[1-4])\.png")
 """identity, image; images 1 and 2 are from view A, 3 and 4 from view B."""
@@ -16,7 +16,6 @@ NAME = re.compile(r"(?P<pid>\d{4})00(?P<image>[1-4])\.png")
 PIDS = 971
 IMAGES = 4  # of an identity
 SPLITS = 10
-SHOWN = 5  # names in a message
 
 
 @PROTOCOLS.register("cuhk01-100")
@@ -93,6 +92,4 @@ def explain(root: Path, split: Split) -> list[str]:  # noqa: ARG001
     there = {record.path.name for part in split.lists().values() for record in part}
     names = (f"{pid:04d}{image:03d}.png" for pid in range(1, PIDS + 1) for image in range(1, IMAGES + 1))
     lacking = [name for name in names if name not in there]
-    if not lacking:
-        return []
-    return [f"missing ({len(lacking):,}): {', '.join(lacking[:SHOWN])}{', ...' if lacking[SHOWN:] else ''}"]
+    return [f"missing ({len(lacking):,}): {some(lacking)}"] if lacking else []

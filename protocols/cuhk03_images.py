@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from protocols.base import Record
-from retable.errors import DataError
+from retable.errors import DataError, Unprepared
 
 FOLDER = "cuhk03_release"
 ARCHIVES = {"cuhk03_release.zip": "728939e58ad9f0ff53e521857dd8fb43"}
@@ -104,8 +104,9 @@ def read_release(root: Path) -> Release:
     """
     path = root / TESTSETS
     if not path.is_file():
-        here = f"{MAT} is there, but its images are not unpacked" if (root / MAT).is_file() else f"no {MAT}"
-        raise DataError(f"{root}: {here}; {advice(root)}")
+        if (root / MAT).is_file():
+            raise Unprepared(f"{root}: {MAT} is there, but its images are not unpacked; {advice(root)}")
+        raise DataError(f"{root}: no {MAT}; unpack the release again, then {advice(root)}")
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
         images = {kind: int(stated["images"][kind]) for kind in KINDS}

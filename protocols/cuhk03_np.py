@@ -17,7 +17,7 @@ from protocols.cuhk03_images import ARCHIVES, DETECTED, FOLDER, LABELED, folder_
 from protocols.cuhk03_release import prepare
 from protocols.folders import file_names
 from protocols.matlab import read_variables
-from retable.errors import DataError
+from retable.errors import DataError, some
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,8 +195,7 @@ def _missing_numbers(split: Split, images: int) -> list[str]:
     missing = sorted(set(range(1, images + 1)) - numbers)
     if not missing or len(numbers) + len(missing) != images:
         return []
-    shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-    return [f"no image has the number {shown} ({len(missing):,} missing)"]
+    return [f"no image has the number {some(missing)} ({len(missing):,} missing)"]
 
 
 def _paths(split: Split) -> list[Path]:
@@ -206,4 +205,4 @@ def _paths(split: Split) -> list[Path]:
 def _both_trained_and_tested(split: Split) -> list[str]:
     tested = {record.pid for record in (*split.query, *split.gallery)}
     shared = sorted({record.pid for record in split.train} & tested)
-    return [f"identities both trained on and tested: {', '.join(map(str, shared[:5]))}"] if shared else []
+    return [f"identities both trained on and tested: {some(shared)}"] if shared else []

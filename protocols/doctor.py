@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -13,13 +13,13 @@ from rich.console import Console
 from protocols.base import PROTOCOLS, Protocol, Split
 from protocols.files import STREET_MANIFEST, differences, locate
 from retable.cli import DONE, FAILED, Format, execute, show
-from retable.errors import Absent, DataError
+from retable.errors import Absent, DataError, Unprepared, some
 from retable.progress import progress_bar
 
-State = Literal["whole", "street", "damaged", "absent"]
+State = Literal["whole", "street", "damaged", "unprepared", "absent"]
 COLUMNS = ("protocol", "state", "splits", "images", "folder", "problems")
 SHOWN = 20
-"""Problems of one protocol that a table shows; all are in the other formats."""
+"""Problems that are printed below a table; all are in the other formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Finding:
 
     Attributes:
         protocol: the protocol's name.
-        state: ``"whole"``; ``"street"``, a whole rendered one in its place; ``"damaged"``; ``"absent"``.
+        state: ``"whole"``; ``"street"``, a whole rendered one in its place; ``"damaged"``;
+            ``"unprepared"``, see ``protocols.prepare``; ``"absent"``, it or a file that it needs besides.
         folder: where it lies or is expected.
         problems: what is missing, extra or corrupt, a line each; why it is absent.
         splits: what was read; none if it could not be.
@@ -54,6 +55,8 @@ def examine(protocol: Protocol, data_root: Path) -> Finding:
         problems = tuple(differences(protocol, folder, splits))
     except Absent as error:
         return Finding(protocol.name, "absent", folder, (str(error),))
+    except Unprepared as error:
+        return Finding(protocol.name, "unprepared", folder, (str(error),))
     except DataError as error:
         return Finding(protocol.name, "damaged", folder, (str(error),))
     whole: State = "street" if (folder / STREET_MANIFEST).exists() else "whole"
@@ -96,7 +99,7 @@ def main(
 ) -> int:
     """Compare copies of data sets with their releases: what is missing, extra or corrupt.
 
-    Exits with 1 if a copy is damaged, or one that was asked for is absent.
+    Exits with 1 if a copy is damaged, or one that was asked for is absent or not prepared.
     """
     console = Console(stderr=True, highlight=False)
     findings = [examine(PROTOCOLS.get(name)(), data_root) for name in names or PROTOCOLS.names()]
@@ -110,7 +113,8 @@ def main(
     corrupt = {} if quick else _open_all(findings, console)
     rows = [_row(finding, corrupt) for finding in findings]
     _print(rows, form)
-    return FAILED if any(row["state"] in ("damaged", "absent") for row in rows) else DONE
+    failures = ("damaged", "unprepared", "absent") if names else ("damaged",)
+    return FAILED if any(row["state"] in failures for row in rows) else DONE
 
 
 def _open_all(findings: list[Finding], console: Console) -> dict[Path, str]:
@@ -120,7 +124,7 @@ def _open_all(findings: list[Finding], console: Console) -> dict[Path, str]:
         return dict(unreadable(images, bar.advance))
 
 
-def _row(finding: Finding, corrupt: dict[Path, str]) -> dict[str, object]:
+def _row(finding: Finding, corrupt: dict[Path, str]) -> dict[str, Any]:
     images = finding.images()
     bad = [f"corrupt: {path} ({corrupt[path]})" for path in sorted(corrupt.keys() & images)]
     return {
@@ -133,18 +137,19 @@ def _row(finding: Finding, corrupt: dict[Path, str]) -> dict[str, object]:
     }
 
 
-def _print(rows: list[dict[str, object]], form: Format) -> None:
+def _print(rows: list[dict[str, Any]], form: Format) -> None:
     if form != "table":
         show(rows, COLUMNS, form)
         return
     show(rows, COLUMNS[:-1], form)
+    protocols: dict[str, list[str]] = {}  # that have a problem; those of one folder share most
     for row in rows:
-        problems = row["problems"]
-        assert isinstance(problems, list)
-        for problem in problems[:SHOWN]:
-            typer.echo(f"{row['protocol']}: {problem}")
-        if len(problems) > SHOWN:
-            typer.echo(f"{row['protocol']}: and {len(problems) - SHOWN:,} more; --format json shows all")
+        for problem in row["problems"]:
+            protocols.setdefault(problem, []).append(row["protocol"])
+    for problem, names in list(protocols.items())[:SHOWN]:
+        typer.echo(f"{some(names, 3)}: {problem}")
+    if len(protocols) > SHOWN:
+        typer.echo(f"and {len(protocols) - SHOWN:,} more; --format json shows all")
 
 
 if __name__ == "__main__":

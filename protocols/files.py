@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from protocols.base import Protocol, Split
-from retable.errors import Absent, DataError
+from retable.errors import Absent, DataError, some
 
 STREET_MANIFEST = "crosswalk.json"
 """In the folder of a rendered street; its counts stand in for the release's."""
@@ -24,10 +24,10 @@ def locate(protocol: Protocol, data_root: Path) -> Path:
     if not data_root.is_dir():
         raise Absent(f"{data_root}: no such folder; give --data-root or REID_DATA a folder of data sets")
     if not root.is_dir():
-        there = ", ".join(sorted(path.name for path in data_root.iterdir())) or "nothing"
+        there = some(sorted(path.name for path in data_root.iterdir())) or "nothing"
         raise Absent(
-            f"{data_root}: {protocol.title} is not here: expected the folder {protocol.folder}, "
-            f"found {there}; {_where_it_seems_to_be(protocol.folder, data_root)}"
+            f"{data_root}: {protocol.title} is not here: expected the folder {protocol.folder}, found "
+            f"{there}; {_where_it_seems_to_be(protocol.folder, data_root)}"
         )
     return root
 
@@ -126,7 +126,7 @@ def _camera_differences(protocol: Protocol, split: Split) -> Iterator[str]:
                 yield f"{name} images of camera {camid}: found {found[camid]:,}, expected {images:,}"
 
 
-def _name_differences(root: Path, shown: int = 5) -> list[str]:
+def _name_differences(root: Path) -> list[str]:
     """Which files are missing or extra, by the list of names; beside the folders only images count."""
     listed = set((root / NAME_LIST).read_text(encoding="utf-8").splitlines())
     expected = {name for name in listed if "/" in name or name.endswith(IMAGES)}
@@ -136,7 +136,7 @@ def _name_differences(root: Path, shown: int = 5) -> list[str]:
         for path in (root / folder).glob(f"*{suffix}")
     }
     return [
-        f"{what} ({len(names):,}): {', '.join(sorted(names)[:shown])}{', ...' if len(names) > shown else ''}"
+        f"{what} ({len(names):,}): {some(sorted(names))}"
         for what, names in (("missing", expected - there), ("extra", there - expected))
         if names
     ]

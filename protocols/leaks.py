@@ -1,7 +1,7 @@
 """Identities that a network was trained on must not be tested: a guard for splits of one data set."""
 
 from protocols.base import Protocol, Split
-from retable.errors import DataError
+from retable.errors import DataError, some
 
 LABEL_SPACES = {
     "cuhk03_release": "CUHK03",
@@ -38,10 +38,10 @@ def refuse_leaks(trained: tuple[Protocol, Split], tested: tuple[Protocol, Split]
         return
     shared = sorted(_training_pids(trained[1]) & _test_pids(*tested))
     if shared:
-        shown = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
         raise DataError(
             f"{_named(*tested)} tests {len(shared):,} of the identities that {_named(*trained)} trains on "
-            f"({space} labels {shown}); expected none: train and test on the same split, or leave them out"
+            f"({space} labels {some(shared)}); expected none: train and test on the same split, or leave "
+            "them out"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
 from protocols.folders import file_names
 from protocols.openreid import pooled
-from retable.errors import DataError
+from retable.errors import DataError, some
 
 JUNK = -1
 DISTRACTOR = 0
@@ -111,7 +111,7 @@ def load_multi_query(root: Path) -> tuple[Split, ...]:
     alone = [query.path.name for query in single.query if _person_and_camera(query) not in boxes]
     if alone:
         raise DataError(
-            f"{root / BOXES}: no box for {len(alone):,} queries ({', '.join(alone[:5])}), expected a file "
+            f"{root / BOXES}: no box for {len(alone):,} queries ({some(alone)}), expected a file "
             "name with the same first seven characters for each; unpack the release again"
         )
     query = (
@@ -153,7 +153,7 @@ def explain(root: Path, split: Split) -> list[str]:
     queries = {record.path.name.split(".jpg")[0] for record in split.query}
     for what, names in (("missing", stems - queries), ("extra", queries - stems)):
         if truth and names:
-            found.append(f"{what} queries ({len(names):,}): {', '.join(sorted(names)[:5])}")
+            found.append(f"{what} queries ({len(names):,}): {some(sorted(names))}")
     return found + _shifted_gallery(split.gallery, truth)
 
 

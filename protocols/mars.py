@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
 from protocols.matlab import as_integers, read_variables
-from retable.errors import DataError
+from retable.errors import Absent, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +186,7 @@ def _query_rows(root: Path, tracklets: int) -> list[int]:
 
 def _read_names(path: Path) -> list[str]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; put it there, from {INFO}")
+        raise Absent(f"{path}: no such file; put it there, from {INFO}")
     return path.read_text(encoding="ascii", errors="replace").split()
 
 

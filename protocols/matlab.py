@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.errors import DataError
+from retable.errors import Absent, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,12 +20,13 @@ def read_variables(path: Path, names: Sequence[str], source: str) -> "dict[str, 
         source: where users get the file, for messages.
 
     Raises:
-        DataError: the file is missing, damaged or of another version, or lacks a variable.
+        Absent: there is no such file.
+        DataError: it is damaged or of another version, or lacks a variable.
     """
     from scipy.io import loadmat
 
     if not path.is_file():
-        raise DataError(f"{path}: no such file; put it there, from {source}")
+        raise Absent(f"{path}: no such file; put it there, from {source}")
     try:
         found = loadmat(path)
     except Exception as error:  # of damaged bytes scipy raises almost anything

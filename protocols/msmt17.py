@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
-from retable.errors import DataError
+from retable.errors import DataError, some
 
 IMAGES = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 """Folders of a version: images of the identities trained on, and of those tested on."""
@@ -149,6 +149,6 @@ def _refuse_missing(file: Path, folder: Path, names: list[tuple[str, str]]) -> N
     missing = [path for pid, path in names if path not in there[pid]]
     if missing:
         raise DataError(
-            f"{folder}: {len(missing):,} images of {file.name} are missing: {', '.join(missing[:5])}"
-            f"{', ...' if len(missing) > 5 else ''}; unpack the release again"
+            f"{folder}: {len(missing):,} images of {file.name} are missing: {some(missing)}; "
+            "unpack the release again"
         )

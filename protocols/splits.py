@@ -15,7 +15,7 @@ import typer
 from protocols.base import PROTOCOLS, Split
 from protocols.files import locate, read
 from retable.cli import DONE, execute
-from retable.errors import DataError
+from retable.errors import DataError, some
 from retable.files import write_atomically
 
 Item = int | str
@@ -23,8 +23,6 @@ T = TypeVar("T", int, str)
 
 FOLDER = "splits"
 """Below a release's folder; holds ``<protocol>.json`` where splits have been recorded."""
-
-SHOWN = 5
 
 
 def shuffled(items: Iterable[T], *names: str) -> list[T]:
@@ -162,10 +160,9 @@ def _refuse_misfit(file: Path, recorded: Drawing, drawn: Drawing) -> None:
         items = [item for part in parts.values() for item in part]
         strange = [item for item in items if item not in known]
         if strange:
-            shown = ", ".join(map(str, strange[:SHOWN]))
             raise DataError(
                 f"{file}: split {name!r} names {len(strange):,} items that are not in this copy of the "
-                f"data set ({shown}); {_remedy(drawn)}"
+                f"data set ({some(strange)}); {_remedy(drawn)}"
             )
         if len(set(items)) != len(items):
             raise DataError(f"{file}: split {name!r} names an item twice; {_remedy(drawn)}")

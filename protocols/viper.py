@@ -8,7 +8,7 @@ from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
 from protocols.folders import file_names
 from protocols.splits import Drawing, DrawnSplits, draw_pids
 from protocols.two_views import VIEW_A, VIEW_B, arranged
-from retable.errors import Absent, DataError
+from retable.errors import Absent, DataError, some
 
 FOLDERS = {VIEW_A: "cam_a", VIEW_B: "cam_b"}
 
@@ -79,7 +79,7 @@ def read_images(root: Path) -> tuple[Record, ...]:
     if alone:
         raise DataError(
             f"{root}: identities with an image in only one of {' and '.join(FOLDERS.values())} "
-            f"({len(alone):,}): {', '.join(f'{pid:03d}' for pid in alone[:5])}; unpack the release again"
+            f"({len(alone):,}): {some([f'{pid:03d}' for pid in alone])}; unpack the release again"
         )
     return (*of_a.values(), *of_b.values())
 

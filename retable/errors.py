@@ -1,7 +1,13 @@
 """Errors that a user can act on; the commands print them without a traceback and exit with 2."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+
+
+def some(items: Collection[object], shown: int = 5) -> str:
+    """The first items of many for a message, for example ``a, b, c, d, e and 1,204 more``."""
+    first = ", ".join(str(item) for _, item in zip(range(shown), items, strict=False))
+    return first + (f" and {len(items) - shown:,} more" if len(items) > shown else "")
 
 
 class RetableError(Exception):
@@ -14,6 +20,10 @@ class DataError(RetableError):
 
 class Absent(DataError):
     """A data set, or what a protocol needs besides the release, is not here; what is here is whole."""
+
+
+class Unprepared(DataError):
+    """A release is here, but not yet turned into what its protocols read."""
 
 
 class SpecError(RetableError):

@@ -260,7 +260,9 @@ def test_kinds_with_different_identities_are_named(root, tmp_path):
 
 
 def test_a_release_that_is_not_unpacked_says_which_command_does_it(root):
-    with pytest.raises(DataError, match=r"no cuhk-03.mat; run python -m protocols.prepare cuhk03-labeled"):
+    with pytest.raises(
+        DataError, match=r"no cuhk-03.mat; unpack the release again, then run python -m protocols.prepare"
+    ):
         read_release(root)
 
     (root / "cuhk-03.mat").touch()

@@ -115,3 +115,22 @@ def test_every_kind_of_damage_is_found_and_whole_files_are_not(tmp_path):
 
     assert found == {"short.png", "short.bmp", "short.jpg", "empty.jpg"}
     assert sum(seen) == 7
+
+
+def test_a_release_that_is_not_prepared_is_not_called_damaged(layout_street, tmp_path):
+    shutil.copytree(layout_street("cuhk03"), tmp_path / "cuhk03_release")
+
+    code, rows = doctor("--data-root", tmp_path)
+    assert (code, {row["state"] for row in rows}) == (0, {"unprepared"})
+
+    code, (row,) = doctor("cuhk03-labeled", "--data-root", tmp_path)
+    assert code == 1 and "run python -m protocols.prepare cuhk03-labeled" in row["problems"][0]
+
+
+def test_a_problem_that_protocols_share_is_printed_once(data_root, gallery):
+    gallery[0].unlink()
+
+    outcome = CliRunner().invoke(application(main), ["--data-root", str(data_root), "--quick"])
+
+    assert outcome.exit_code == 1
+    assert outcome.stdout.count("missing (1)") == 1
