@@ -26,7 +26,9 @@ def main(
     layout: Annotated[
         str, typer.Option(help=f"Data set whose files are imitated: {', '.join(LAYOUTS)}.")
     ] = "market1501",
-    size: Annotated[str, typer.Option(help="tiny, default or release; market for market1501.")] = "default",
+    size: Annotated[
+        str, typer.Option(help="tiny, default or release (of market1501 also called market).")
+    ] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Decides everything that is drawn at random.")] = 0,
     misalignment: Annotated[float, _dial("Error of the detector's boxes")] = DEFAULTS.misalignment,
     occlusion: Annotated[float, _dial("Share of images with something in front")] = DEFAULTS.occlusion,
@@ -35,18 +37,26 @@ def main(
     confusers: Annotated[
         float, _dial("Share of identities with a twin in swapped colours")
     ] = DEFAULTS.confusers,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
     truth: Annotated[
         bool, typer.Option("--truth", help="Also write joints and part masks, truth/*.npz.")
     ] = False,
     preview: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a contact sheet.")] = None,
 ) -> int:
     """Render a street of synthetic pedestrians in the layout of a re-identification data set."""
-    dials = Dials(misalignment, occlusion, viewpoint, camera_shift, confusers)
+    dials = Dials(
+        misalignment=misalignment,
+        occlusion=occlusion,
+        viewpoint=viewpoint,
+        camera_shift=camera_shift,
+        confusers=confusers,
+    )
     form = layout_named(layout)
     chosen = form.size_named(size)
     if folder is None and preview is None:
         raise StreetError("nothing to do: give a folder DIR, or --preview FILE.png for a contact sheet only")
+    if preview is not None and preview.suffix.lower() != ".png":
+        raise StreetError(f"--preview {preview}: a contact sheet is a PNG; give a name that ends in .png")
     if preview is not None:
         _write_preview(preview, form, chosen, seed, dials)
     if folder is not None:

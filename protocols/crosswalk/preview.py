@@ -1,24 +1,24 @@
 """A contact sheet, to judge a street by eye before rendering it."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
-from itertools import islice
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from protocols.crosswalk import samples
 from protocols.crosswalk.develop import jpeg
 from protocols.crosswalk.render import Rendered, render_shot
+from protocols.crosswalk.samples import COLUMNS
 from protocols.crosswalk.scene import HEIGHT, WIDTH
-from protocols.crosswalk.shots import Shot, Subject
-from protocols.crosswalk.truth import OCCLUDER, PARTS, VISIBLE
+from protocols.crosswalk.shots import Shot
+from protocols.crosswalk.truth import PARTS, VISIBLE
 from protocols.crosswalk.walks import Street
 
-COLUMNS = 12
 TITLE_HEIGHT = 14
 ZOOM = 2
 PAPER = 244  # grey level
+QUALITY = 85  # of JPEG
 
 Tile = np.ndarray
 PART_COLOURS = np.random.default_rng(5).integers(40, 255, (len(PARTS), 3))
@@ -26,94 +26,53 @@ PART_COLOURS[0] = 0
 
 
 def contact_sheet(shots: Sequence[Shot], street: Street) -> Image.Image:
-    """Identities by camera, confusers, occlusion, boxes, joints and parts, strays; twice the real size."""
-    frames = {(s.subject, s.camid, s.frame): s for s in sorted(shots, key=lambda s: s.box)}
-    alone = Counter(subject for subject, _, _ in frames)
-    people = [shot for shot in frames.values() if alone[shot.subject] > 1]
-    strays = [shot for shot in frames.values() if alone[shot.subject] == 1]
-    hidden = _occluded(street, people)
-    sections = [
-        ("one identity a row, cameras from left to right", _by_camera(street, people)),
-        (
+    """Identities by camera, confusers, boxes, occlusion, joints and parts, strays; twice the real size."""
+    people = samples.people(shots)
+    strips = [
+        *_section("one identity a row, cameras from left to right", samples.by_camera(shots), street),
+        *_section(
             "confusers: two identities a pair of rows, the same colours in other places",
-            _confusers(street, people),
+            samples.confusers(shots),
+            street,
         ),
-        ("boxes of the same frames: drawn by hand above, detected below", _boxes(street, shots)),
-        ("occlusion", [hidden[:COLUMNS]]),
-        ("joints (filled: visible) and parts", _truths(street, people)),
-        (
-            "distractors and junk",
-            [[_plain(street, shot) for shot in strays[:: max(1, len(strays) // COLUMNS)]]],
+        *_section(
+            "boxes of the same frames: drawn by hand above, detected below", samples.boxes(shots), street
         ),
+        *_section("occlusion", samples.occluded(shots, street), street),
+        *_section("joints (filled: visible)", people, street, _with_joints),
+        *_section("parts", people, street, _with_parts),
+        *_section("distractors and junk", samples.strays(shots), street),
     ]
-    strips = [strip for title, rows in sections if any(rows) for strip in (_title(title), *map(_row, rows))]
     sheet = Image.fromarray(np.concatenate(strips))
     return sheet.resize((ZOOM * sheet.width, ZOOM * sheet.height), Image.Resampling.BICUBIC)
 
 
-def _compressed(image: np.ndarray) -> Tile:
-    return np.asarray(Image.open(BytesIO(jpeg(image, 85))))
+def _compressed(one: Rendered) -> Tile:
+    return np.asarray(Image.open(BytesIO(jpeg(one.image, QUALITY))))
 
 
-def _plain(street: Street, shot: Shot) -> Tile:
-    return _compressed(render_shot(street, shot).image)
+def _section(
+    title: str,
+    rows: Iterable[Sequence[Shot]],
+    street: Street,
+    paint: Callable[[Rendered], Tile] = _compressed,
+) -> Iterator[np.ndarray]:
+    """A title and rows of images; nothing where there are no rows."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield _title(title)
+        yield _row([paint(render_shot(street, shot)) for shot in row])
 
 
 def _row(tiles: Sequence[Tile]) -> np.ndarray:
     blank = np.full((HEIGHT, WIDTH, 3), PAPER, dtype=np.uint8)
-    padded = [*tiles, *([blank] * COLUMNS)][:COLUMNS]
-    return np.concatenate(padded, axis=1)
+    return np.concatenate([*tiles, *[blank] * (COLUMNS - len(tiles))], axis=1)
 
 
 def _title(text: str) -> np.ndarray:
     strip = Image.new("RGB", (COLUMNS * WIDTH, TITLE_HEIGHT), (PAPER,) * 3)
     ImageDraw.Draw(strip).text((3, 1), text, fill=(20, 20, 20))
     return np.asarray(strip)
-
-
-def _by_subject(shots: Sequence[Shot]) -> dict[Subject, list[Shot]]:
-    """Shots of each identity, at most two a camera, ordered by camera."""
-    found: dict[Subject, list[Shot]] = {}
-    for shot in sorted(shots, key=lambda s: (s.subject, s.camid, s.step)):
-        own = found.setdefault(shot.subject, [])
-        if sum(other.camid == shot.camid for other in own) < 2:
-            own.append(shot)
-    return found
-
-
-def _by_camera(street: Street, people: Sequence[Shot]) -> list[list[Tile]]:
-    richest = sorted(_by_subject(people).values(), key=len, reverse=True)[:6]
-    return [[_plain(street, shot) for shot in own] for own in richest]
-
-
-def _confusers(street: Street, people: Sequence[Shot]) -> list[list[Tile]]:
-    pairs: dict[str, list[list[Shot]]] = {}
-    for own in _by_subject(people).values():
-        if own[0].subject.look.startswith("pair"):
-            pairs.setdefault(own[0].subject.look, []).append(own)
-    return [[_plain(street, shot) for shot in own] for pair in islice(pairs.values(), 2) for own in pair]
-
-
-def _boxes(street: Street, shots: Sequence[Shot]) -> list[list[Tile]]:
-    drawn, detected = (
-        {(s.subject, s.camid, s.frame): s for s in shots if (s.box == 0) == by_hand}
-        for by_hand in (True, False)
-    )
-    both = ((drawn[at], detected[at]) for at in drawn if at in detected)
-    pairs = list(islice(both, 0, 4 * COLUMNS, 4))
-    return [[_plain(street, pair[row]) for pair in pairs] for row in (0, 1)]
-
-
-def _occluded(street: Street, people: Sequence[Shot]) -> list[Tile]:
-    rendered = (render_shot(street, shot) for shot in people[: 10 * COLUMNS])
-    hidden = (_compressed(one.image) for one in rendered if (one.parts == OCCLUDER).mean() > 0.08)
-    return list(islice(hidden, COLUMNS))
-
-
-def _truths(street: Street, people: Sequence[Shot]) -> list[list[Tile]]:
-    some = [render_shot(street, shot) for shot in people[:: max(1, len(people) // COLUMNS)][:COLUMNS]]
-    painters: tuple[Callable[[Rendered], Tile], ...] = (_with_joints, _with_parts)
-    return [[paint(one) for one in some] for paint in painters]
 
 
 def _with_joints(one: Rendered) -> Tile:

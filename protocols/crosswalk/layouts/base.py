@@ -1,7 +1,7 @@
 """What a layout is: one data set's files, as a value."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -40,6 +40,7 @@ class Layout(Generic[S]):
             licence texts); may remove images that it has packed into another file.
         counts: (size, shots) -> for each protocol of the data set, by its key, those of ``train``,
             ``query``, ``gallery``, ``train_pids`` and ``query_pids`` that hold for its every split.
+        aliases: other names of sizes; all layouts answer to ``"release"``.
     """
 
     name: str
@@ -49,11 +50,13 @@ class Layout(Generic[S]):
     encode: Callable[[NDArray[np.uint8], int, Shot], bytes]
     complete: Callable[[Path, Sequence[Shot]], None]
     counts: Callable[[S, Sequence[Shot]], dict[str, dict[str, int]]]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def size_named(self, size: S | str) -> S:
         """``size`` itself, or the one of that name; raises ``UnknownName`` listing the layout's own."""
         if not isinstance(size, str):
             return size
-        if size not in self.sizes:
-            raise UnknownName("street size", size, self.sizes)
-        return self.sizes[size]
+        name = self.aliases.get(size, size)
+        if name not in self.sizes:
+            raise UnknownName("street size", size, [*self.sizes, *self.aliases])
+        return self.sizes[name]

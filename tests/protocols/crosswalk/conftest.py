@@ -1,17 +1,10 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from protocols.crosswalk import Dials, render, write_street
-
-
-@pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Market-1501 street on disk, with truth."""
-    return write_street(tmp_path_factory.mktemp("street"), "market1501", "tiny", 3, Dials(), truth=True)
+from protocols.crosswalk import render
 
 
 @pytest.fixture(scope="session")

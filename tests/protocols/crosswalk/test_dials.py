@@ -90,7 +90,7 @@ def test_camera_shift_moves_the_colours_of_cameras_apart():
         means = []
         for camid in range(1, 7):
             seen = [s for s in shots if s.camid == camid]
-            own = [render_shot(Street(2, dials), s) for s in seen[:: len(seen) // 40]]
+            own = [render_shot(Street(2, dials), s) for s in seen[:: len(seen) // 25]]
             people = [
                 one.image[(one.parts > BACKGROUND) & (one.parts < OCCLUDER)].mean(axis=0) for one in own
             ]

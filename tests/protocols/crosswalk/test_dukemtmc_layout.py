@@ -17,6 +17,11 @@ RELEASED = {
 }
 
 
+@pytest.fixture(scope="module")
+def released():
+    return plan(SIZES["release"], 0, Dials())
+
+
 @pytest.fixture(scope="module", params=["tiny", "default", "release"])
 def street(request):
     size = SIZES[request.param]
@@ -27,16 +32,15 @@ def of(shots, folder):
     return [shot for shot in shots if shot.folder == folder]
 
 
-def test_the_release_size_has_the_counts_of_the_release():
-    shots = plan(SIZES["release"], 0, Dials())
+def test_the_release_size_has_the_counts_of_the_release(released):
     for folder, images in RELEASED.items():
-        cameras = Counter(shot.camid for shot in of(shots, folder))
+        cameras = Counter(shot.camid for shot in of(released, folder))
         assert [cameras[camid] for camid in range(1, 9)] == images
-    asked = {shot.pid for shot in of(shots, QUERY)}
-    strange = [shot for shot in of(shots, GALLERY) if shot.pid not in asked]
-    assert len({shot.pid for shot in of(shots, TRAIN)}) == len(asked) == 702
+    asked = {shot.pid for shot in of(released, QUERY)}
+    strange = [shot for shot in of(released, GALLERY) if shot.pid not in asked]
+    assert len({shot.pid for shot in of(released, TRAIN)}) == len(asked) == 702
     assert (len(strange), len({shot.pid for shot in strange})) == (3463, 408)
-    assert LAYOUT.counts(SIZES["release"], shots) == {
+    assert LAYOUT.counts(SIZES["release"], released) == {
         "dukemtmc": {
             "train": 16_522, "query": 2_228, "gallery": 17_661, "train_pids": 702, "query_pids": 702
         },
@@ -44,6 +48,14 @@ def test_the_release_size_has_the_counts_of_the_release():
             "train": 16_522, "query": 16_426, "gallery": 19_889, "train_pids": 702, "query_pids": 702
         },
     }  # fmt: skip
+
+
+def test_about_as_many_people_are_in_more_than_two_cameras_as_in_the_release(released):
+    cameras = defaultdict(set)
+    for shot in released:
+        cameras[shot.pid].add(shot.camid)
+    assert sum(len(own) >= 2 for own in cameras.values()) == 1404
+    assert sum(len(own) > 2 for own in cameras.values()) == pytest.approx(1041, abs=30)
 
 
 def test_queries_are_2_to_5_of_an_identity_one_a_camera_and_can_all_be_answered(street):

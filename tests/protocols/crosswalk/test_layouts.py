@@ -3,15 +3,20 @@
 import json
 import re
 from collections import defaultdict
+from functools import cache
 from hashlib import sha256
+from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from protocols import PROTOCOLS
-from protocols.crosswalk import LAYOUTS, SIZES, Dials, layout_named, render, write_street
+from protocols.crosswalk import LAYOUTS, SIZES, STREET_VERSION, Dials, layout_named, render, write_street
 from protocols.crosswalk.cache import folder_name
+from protocols.crosswalk.develop import resized
+from protocols.crosswalk.scene import compose, photograph
+from protocols.crosswalk.truth import JOINTS, PARTS
 from protocols.crosswalk.walks import Street
 from protocols.files import count
 from retable.errors import UnknownName
@@ -38,6 +43,14 @@ SUFFIXES = {".jpg", ".png", ".bmp"}
 
 every_layout = pytest.mark.parametrize("name", LAYOUTS)
 layouts_of_stills = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory):
+    """Gives the release folder of the street that ``layout_street`` gives, rendered anew, with truth."""
+    return cache(
+        lambda name: write_street(tmp_path_factory.mktemp(name), name, "tiny", workers=1, truth=True)
+    )
 
 
 def planned(name, size="tiny", seed=5, dials=Dials()):  # noqa: B008
@@ -103,6 +116,7 @@ def test_the_list_of_names_and_the_manifest_are_those_of_the_folder(name, layout
 
     assert listed == sorted(digests(root).keys() - {"crosswalk.json", "names.txt"})
     assert (root.name, facts["layout"]) == (layout_named(name).root, name)
+    assert (facts["street_version"], facts["size"]["name"], facts["seed"]) == (STREET_VERSION, "tiny", 0)
     assert sum(facts["folders"].values()) == len(listed)
     for folder, digest in facts["files"].items():
         own = [
@@ -132,20 +146,43 @@ def test_images_have_the_format_and_the_size_of_the_release(name, layout_street)
 
 
 @every_layout
-def test_a_second_run_writes_the_same_bytes(name, layout_street, tmp_path):
-    assert digests(write_street(tmp_path, name, "tiny")) == digests(layout_street(name))
+def test_an_encoded_image_is_neither_mirrored_nor_recoloured(name):
+    rows, columns = np.mgrid[0:128, 0:64]
+    image = np.stack([4 * columns, 2 * rows, np.full_like(rows, 60)], axis=2).astype(np.uint8)
+    encoded = layout_named(name).encode(image, 90, planned(name)[0])
+    with Image.open(BytesIO(encoded)) as file:
+        decoded = resized(np.asarray(file), 64, 128)
+    assert np.abs(decoded.astype(int) - image).mean() < 4  # grey levels
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "cuhk03"])  # which packs its images
+def test_an_image_on_disk_is_the_one_of_its_name(name, layout_street):
+    layout, shots, street = layout_named(name), planned(name, seed=0), Street(0, Dials())
+    for shot in shots[:: len(shots) // 7]:
+        scene = compose(street, shot)
+        expected = layout.encode(photograph(street, shot, scene), scene.view.quality, shot)
+        assert (layout_street(name) / shot.folder / shot.name).read_bytes() == expected
+
+
+@every_layout
+def test_a_second_run_writes_the_same_bytes_and_truth_only_adds_to_them(name, layout_street, again):
+    files = {file: digest for file, digest in digests(again(name)).items() if not file.startswith("truth/")}
+    assert files == digests(layout_street(name))
 
 
 @every_layout
 def test_two_workers_write_what_one_writes(name, asked_for, tmp_path):
-    shots = planned(name)[::6]
+    shots = planned(name)
+    shots, encode, truths = shots[:: len(shots) // 20], layout_named(name).encode, []
     for workers in (1, 2):
+        root = tmp_path / str(workers)
         for shot in shots:
-            (tmp_path / str(workers) / shot.folder).mkdir(parents=True, exist_ok=True)
-        encode = layout_named(name).encode
-        render.write_shots(tmp_path / str(workers), Street(5, Dials()), shots, encode, workers, False, None)
+            (root / shot.folder).mkdir(parents=True, exist_ok=True)
+        truths.append(render.write_shots(root, Street(5, Dials()), shots, encode, workers, True, None))
     assert asked_for == [2]
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
+    for one, other in zip(*truths, strict=True):
+        assert (one.joints == other.joints).all() and (one.parts == other.parts).all()
 
 
 @every_layout
@@ -195,13 +232,25 @@ def test_a_label_is_one_person_everywhere_and_nobody_has_two(name):
     assert all(len(own) == 1 for own in (*who.values(), *label.values()))
 
 
-def test_truth_is_written_for_images_in_any_folder(tmp_path):
-    for name, files in {"msmt17": {"train", "test"}, "cuhk01": {"images"}}.items():
-        root = write_street(tmp_path, name, "tiny", truth=True)
-        truths = {file.stem: np.load(file)["names"].tolist() for file in (root / "truth").iterdir()}
-        shown = [f"{top}/{path}" if name == "msmt17" else path for top, own in truths.items() for path in own]
-        assert truths.keys() == files
-        assert sorted(shown) == sorted(file for file in digests(root) if file[-4:] in SUFFIXES)
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("market1501", {"bounding_box_train", "bounding_box_test", "query", "gt_bbox"}),
+        ("msmt17", {"train", "test"}),
+        ("cuhk01", {"images"}),
+    ],
+)
+def test_truth_is_written_for_images_in_any_folder(name, files, again):
+    root = again(name)
+    truths = {file.stem: np.load(file) for file in (root / "truth").iterdir()}
+    shown = []
+    for top, truth in truths.items():
+        n = len(truth["names"])
+        shown += [path if top == "images" else f"{top}/{path}" for path in truth["names"].tolist()]
+        assert truth["joints"].shape == (n, len(JOINTS), 3)
+        assert truth["parts"].shape == (n, 128, 64) and truth["parts"].max() < len(PARTS)
+    assert truths.keys() == files
+    assert sorted(shown) == sorted(file for file in digests(root) if file[-4:] in SUFFIXES)
 
 
 def test_an_unknown_layout_is_explained():
@@ -212,6 +261,6 @@ def test_an_unknown_layout_is_explained():
 @every_layout
 def test_an_unknown_size_lists_those_of_the_layout(name):
     layout = layout_named(name)
-    with pytest.raises(UnknownName, match=f"known: {', '.join(sorted(layout.sizes))}$"):
+    sizes = sorted({"tiny", "default", "release", *layout.sizes})
+    with pytest.raises(UnknownName, match=f"known: {', '.join(sizes)}$"):
         layout.size_named("huge")
-    assert {"tiny", "default"} < layout.sizes.keys()

@@ -338,7 +338,7 @@ def test_people_cross_the_view_at_an_even_pace_and_stay_inside(seconds):
 def test_who_stays_long_walks_slower_with_shorter_steps():
     short, long = ([walks(frames[:1])[0] for frames in walkers(12, seconds)] for seconds in (2.0, 37.0))
     for quick, slow in zip(short, long, strict=True):
-        assert slow.pace <= quick.pace and slow.habit[2] <= quick.habit[2] and slow.period >= quick.period
+        assert slow.pace < quick.pace and slow.habit[2] < quick.habit[2] and slow.period > quick.period
     assert np.mean([slow.pace for slow in long]) < 0.4 < 0.8 < np.mean([quick.pace for quick in short])
 
 

@@ -5,27 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from protocols.crosswalk import SIZES, STREET_VERSION, Dials, compiled, plan, render, write_street
+from protocols.crosswalk import SIZES, STREET_VERSION, Dials, compiled, plan, render
 from protocols.crosswalk.walks import Street
 
 PINNED_NAMES = (2, "0df5b8482f77c467")
 PINNED_MEANS = [170.67, 149.52, 104.53, 108.24, 88.74]
-
-
-def digests(root: Path) -> dict[str, str]:
-    files = (file for file in root.rglob("*") if file.is_file())
-    return {str(file.relative_to(root)): sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def test_a_second_run_writes_the_same_bytes(release, tmp_path):
-    again = write_street(tmp_path, "market1501", "tiny", seed=3, truth=True)
-    assert digests(again) == digests(release)
-
-
-def test_two_workers_write_what_one_writes(release, asked_for, tmp_path):
-    again = write_street(tmp_path, "market1501", "tiny", seed=3, workers=2, truth=True)
-    assert asked_for == [2]
-    assert digests(again) == digests(release)
 
 
 def test_order_does_not_matter():

@@ -62,4 +62,5 @@ LAYOUT = Layout(
     encode=encode,
     complete=complete,
     counts=counts,
+    aliases={"release": "market"},
 )
