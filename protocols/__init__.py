@@ -1,4 +1,18 @@
-"""What a method is judged on: files on disk -> split -> evaluation rules -> metrics."""
+"""What a method is judged on: files on disk -> split -> evaluation rules -> metrics.
+
+====================  ======================================================================
+values                ``base``
+data sets             ``market1501`` to ``viper``: one module a data set, helpers beside it
+copies of them        ``files``, ``folders``, ``doctor``, ``prepare``, ``archives``, ``splits``, ``leaks``
+features              ``features``, ``feature_distances``, ``pooling``, ``multi_query``, ``precision``
+ranks and numbers     ``ranking``, ``single_shot``, ``reranking``, ``metrics``, ``deviations``
+one evaluation        ``evaluation`` (of ``sources``, with ``options``), ``results``, ``per_query``
+                      and its command, ``evaluate``
+rendered data sets    ``crosswalk``
+====================  ======================================================================
+
+Modules that end in ``_loops`` are compiled on first use.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -42,7 +56,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """``evaluate`` is the function; the command of that name is only ever run, not imported."""
+    """``evaluate`` is the function, also where the command's module was imported (see there)."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

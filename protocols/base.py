@@ -150,6 +150,19 @@ class Counts:
     images: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file or folder without which a protocol cannot be read.
+
+    Attributes:
+        names: below the release's folder; one of them is enough.
+        source: the published archive that holds it, or where else it is found.
+    """
+
+    names: tuple[str, ...]
+    source: str
+
+
 def _nothing_to_explain(root: Path, split: Split) -> list[str]:  # noqa: ARG001
     return []
 
@@ -179,8 +192,12 @@ class Protocol:
         single_shot: how galleries of one image an identity are drawn; None ranks all images.
         reverse: whether gallery and query also change places, reported apart.
         archives: the release's archives as published, file name to MD5 (empty if none is known).
+        authors_ap: the average precision that the code of the data set's authors prints, None where it
+            prints none; what is printed here as mAP is ``rules.headline_ap``. Changes no number.
         prepare: (folder, progress) turns an unpacked release into what ``load`` reads, in place, and
             calls ``progress`` with the numbers of images done and in all; None if it is that already.
+        needs: what must be there before that, wherever archives hold it; empty if the release is one
+            archive whose parts have no names to go by.
     """
 
     name: str
@@ -196,7 +213,9 @@ class Protocol:
     single_shot: SingleShot | None = None
     reverse: bool = False
     archives: Mapping[str, str] = field(default_factory=dict, hash=False)
+    authors_ap: APRule | None = None
     prepare: Callable[[Path, Callable[[int, int], object]], None] | None = None
+    needs: tuple[Part, ...] = ()
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything stated here that can change a number.

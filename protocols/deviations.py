@@ -38,8 +38,9 @@ Reached = NDArray[np.float64]
 """Ranks, infinite where an evaluator does not get to the match."""
 
 
-def check_deviations(names: Collection[str]) -> tuple[str, ...]:
-    """``names`` in the order of ``DEVIATIONS``. Raises ``InputError`` for an unknown or senseless one."""
+def check_deviations(names: str | Collection[str]) -> tuple[str, ...]:
+    """``names``, or one name, in the order of ``DEVIATIONS``. Raises ``InputError`` for a senseless one."""
+    names = (names,) if isinstance(names, str) else names
     for name in names:
         if name not in DEVIATIONS:
             near = get_close_matches(name, DEVIATIONS, n=1)
@@ -55,6 +56,32 @@ def deviate(rules: Rules, deviations: Collection[str]) -> Rules:
     if "drop-matchless" in deviations:
         return replace(rules, matchless="drop")
     return replace(rules, matchless="zero") if "zero-matchless" in deviations else rules
+
+
+def acts_on(name: str, *, single_shot: bool) -> str:
+    """The metrics that a deviation can change."""
+    if name == "ap-top-50":
+        return "average precision"
+    if name == "truncate-4000":
+        return "average precision and the ranks of all shots" if single_shot else "CMC and average precision"
+    return "all means"
+
+
+def why_idle(name: str, rules: Rules, images: int, matchless: int) -> str:
+    """Why a deviation changes nothing here; empty where it can.
+
+    Args:
+        name: one of ``DEVIATIONS``.
+        rules: the protocol's own.
+        images: number of gallery images.
+        matchless: number of queries without a true match.
+    """
+    cut = {"ap-top-50": AP_REACH, "truncate-4000": LIST_LENGTH}.get(name)
+    if cut:
+        return f"the gallery has {images:,} images, so nothing is cut" if images <= cut else ""
+    if name == f"{rules.matchless}-matchless":
+        return "the protocol's own rule"
+    return "" if matchless else "every query has a true match"
 
 
 def reach(rank: Ints, unfiltered: Ints, deviations: Collection[str]) -> tuple[Reached, Reached]:

@@ -50,6 +50,7 @@ def dukemtmc() -> Protocol:
         ),
         load=load,
         per_camera=PER_CAMERA,
+        authors_ap="trapezoid",
         archives={"DukeMTMC-reID.zip": "2f93496f9b516d1ee5ef51c1d5e7d601"},
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from protocols.arrays import InputError
+from protocols.multi_query import ARRAYS as MULTIQUERY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 LABELS = ("query_pids", "query_camids", "gallery_pids", "gallery_camids")
 FEATURES = ("query_features", "gallery_features", "query_tracklets", "gallery_tracklets")
-MULTIQUERY = ("multiquery_features", "multiquery_pids", "multiquery_camids")
+NAMES = ("query_names", "gallery_names")
 DISTANCES = "distances"
 
 
@@ -46,9 +47,7 @@ def read_array(path: Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, expected a NumPy array in .npy") from error
     except (ValueError, EOFError, OSError) as error:
-        raise InputError(
-            f"{path}: no readable .npy array of numbers ({error}); write it with np.save"
-        ) from error
+        raise InputError(f"{path}: no readable .npy array ({_why(error)}); write it with np.save") from error
 
 
 def _read_folder(path: Path) -> "Arrays":
@@ -64,7 +63,15 @@ def _read_file(path: Path) -> "Arrays":
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, EOFError, OSError, BadZipFile) as error:
-        raise InputError(f"{path}: not readable ({error}); write it with np.savez, numbers only") from error
+        raise InputError(
+            f"{path}: not readable ({_why(error)}); write it with np.savez, numbers and strings only"
+        ) from error
+
+
+def _why(error: Exception) -> str:
+    """NumPy's own words, without its advice to run whatever code a stranger's file holds."""
+    text = str(error)
+    return "it is damaged, or holds Python objects" if "pickle" in text else text
 
 
 def _what_is(path: Path) -> str:
@@ -72,7 +79,7 @@ def _what_is(path: Path) -> str:
 
 
 def _check_name(path: Path, name: str) -> None:
-    known = (*LABELS, *FEATURES, *MULTIQUERY, DISTANCES)
+    known = (*LABELS, *FEATURES, *MULTIQUERY, *NAMES, DISTANCES)
     if name in known:
         return
     near = get_close_matches(name.lower(), known, n=1)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arrays import InputError, check_lengths, integers
+from protocols.arrays import InputError, check_lengths, integers, is_torch
 from protocols.base import Pooling
-from protocols.features import check_matrix, chunks, is_torch, squared_lengths
+from protocols.features import check_matrix, chunks, squared_lengths, unit_rows
 from protocols.ranking import Ints, Labels
+
+ZERO_FRAME = "check that it was filled; pooling scales every row to length 1, whatever the distance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,12 @@ class _Pooled:
 
     def add(self, name: str, chunk: Any, first_row: int, order: NDArray[np.intp], of: Ints) -> None:
         """Add rows ``order`` of ``chunk``, which stand group by group; ``of`` is every row's group."""
-        squares = squared_lengths(name, chunk, first_row, nonzero=True)
+        squares = squared_lengths(name, chunk, first_row, ZERO_FRAME)
         group, opens = np.unique(of[order], return_index=True)
+        unit = unit_rows(chunk[order], squares[order])
         if is_torch(chunk):
-            self._add_torch(chunk[order] / squares[order].sqrt().float()[:, None], group, opens)
-            return
-        unit = chunk[order] / np.sqrt(squares[order]).astype(np.float32)[:, None]
-        if self._how == "mean":
+            self._add_torch(unit, group, opens)
+        elif self._how == "mean":
             self._rows[group] += np.add.reduceat(unit, opens)
         else:
             self._rows[group] = np.maximum(self._rows[group], np.maximum.reduceat(unit, opens))

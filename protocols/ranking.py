@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.arrays import InputError
+from protocols.arrays import InputError, check_lengths, integers, is_real
 from protocols.base import Rules
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.pids)
+
+
+def labels(side: str, pids: object, camids: object) -> Labels:
+    """Checked labels of a list; ``side`` is ``"query"``, ``"gallery"`` or ``"multiquery"``, for messages."""
+    found = Labels(integers(f"{side}_pids", pids), integers(f"{side}_camids", camids))
+    check_lengths({f"{side}_pids": len(found.pids), f"{side}_camids": len(found.camids)})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +111,27 @@ def blocks(
         The first query of each block, and the block.
 
     Raises:
-        InputError: a block has another shape than asked for.
+        InputError: a block is no array of real numbers, or has another shape than asked for.
     """
     rows = max(1, (block_bytes or BLOCK_BYTES) // (4 * max(1, images)))
     for start in range(0, queries, rows):
         stop = min(start + rows, queries)
         block = distances(start, stop)
-        if tuple(block.shape) != (stop - start, images):
-            raise InputError(
-                f"distances({start}, {stop}) has the shape {tuple(block.shape)}, "
-                f"expected {(stop - start, images)} (queries, gallery images)"
-            )
+        _check_block(f"distances({start}, {stop})", block, (stop - start, images))
         yield start, block
+
+
+def _check_block(name: str, block: Any, expected: tuple[int, int]) -> None:
+    if not hasattr(block, "dtype") or isinstance(block, np.ma.MaskedArray) or not is_real(block):
+        dtype = f" of {block.dtype}" if hasattr(block, "dtype") else ""
+        raise InputError(
+            f"{name} gave a {type(block).__name__}{dtype}, expected a NumPy array or torch tensor of real "
+            "numbers, smaller is more alike"
+        )
+    if tuple(block.shape) != expected:
+        raise InputError(
+            f"{name} has the shape {tuple(block.shape)}, expected {expected} (queries, gallery images)"
+        )
 
 
 class Ranking:
@@ -242,7 +258,7 @@ class Block:
 
     def _count_share(self, rows: NDArray[np.floating], start: int, stop: int) -> Counted:
         """The counts of queries start..stop-1 of the block."""
-        from protocols.counting import count_nearer  # compiles on first use
+        from protocols.ranking_loops import count_nearer  # compiles on first use
 
         first = self.ends[start - 1] if start else 0
         counted: Counted = count_nearer(

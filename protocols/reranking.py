@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.features import describe_pair, joined
+from protocols.precision import full_products
 from protocols.ranking import in_shares
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ def rerank(
 
         ranks = rank_matches(rerank(query, gallery), query_labels, gallery_labels, rules)
 
+    Every image that is handed over may be a neighbour: leave junk out, as code does that drops it while
+    it reads files (``protocols.evaluate`` does, so that junk changes no number there).
+
     The neighbours are sought where torch features lie, the rest is done on the CPU. All arithmetic is
     float32, whatever the features are. Distances in the weights are sums of squared differences, all
     others come from products, |a|^2 - 2 a.b + |b|^2; the two differ by rounding alone.
@@ -70,8 +75,28 @@ def rerank(
         ValueError: the features are no two matrices of one width, hold a value that is not finite, or
             are all the same; or k1, k2 or lambda_ is out of range.
     """
-    images = _joined(query, gallery)
-    return _rerank(_FromFeatures(images, images.square().sum(1)), len(query), len(images), k1, k2, lambda_)
+    lists = describe_pair(query, gallery, "euclidean")
+    images = joined(lists, [np.ones(len(features), bool) for features in lists], unit=False)
+    return rerank_joined(images, len(lists[0]), k1=k1, k2=k2, lambda_=lambda_)
+
+
+def rerank_joined(
+    images: "Features", queries: int, *, k1: int = 20, k2: int = 6, lambda_: float = 0.3
+) -> "Reranked":
+    """As ``rerank``, of features that stand in one array of finite float32, which is not copied.
+
+    Args:
+        images: (N, d), queries first.
+        queries: how many.
+        k1: as for ``rerank``.
+        k2: as for ``rerank``.
+        lambda_: as for ``rerank``.
+    """
+    import torch
+
+    features = torch.as_tensor(images)
+    source = _FromFeatures(features, features.square().sum(1))
+    return _rerank(source, queries, len(features), k1, k2, lambda_)
 
 
 def rerank_distances(
@@ -125,7 +150,7 @@ class Reranked:
 
     def __call__(self, start: int, stop: int) -> Floats:
         """(stop - start, G) distances of queries start..stop-1 to the gallery; smaller is more alike."""
-        from protocols.reciprocal import blend  # compiles on first use
+        from protocols.reranking_loops import blend  # compiles on first use
 
         if not 0 <= start <= stop <= len(self.peaks):
             raise ValueError(f"queries {start}..{stop - 1} asked for, there are {len(self.peaks)}")
@@ -168,14 +193,15 @@ class _FromFeatures:
         """|a|^2 - 2 a.b + |b|^2, never below 0; in place, as memory is slower than the product."""
         import torch
 
-        products = torch.addmm(
-            self.squares[first:], self.features[start:stop], self.features[first:].T, alpha=-2
-        )
+        with full_products(self.features.device.type):
+            products = torch.addmm(
+                self.squares[first:], self.features[start:stop], self.features[first:].T, alpha=-2
+            )
         return products.add_(self.squares[start:stop, None]).clamp_min_(0)
 
     def pairs(self, sets: Sparse) -> Floats:
         """|a - b|^2: a few pairs cost less than all products a second time."""
-        from protocols.reciprocal import pair_distances  # compiles on first use
+        from protocols.reranking_loops import pair_distances  # compiles on first use
 
         features = self.features.cpu().numpy()
         parts = in_shares(
@@ -234,7 +260,7 @@ def _neighbours(source: _Source, queries: int, images: int, k: int) -> tuple[Ima
 def _nearest(block: "Distances", k: int) -> tuple[Images, Floats]:
     if not isinstance(block, np.ndarray) and block.is_cuda:
         return _nearest_torch(block, k)
-    from protocols.reciprocal import nearest  # compiles on first use
+    from protocols.reranking_loops import nearest  # compiles on first use
 
     rows = _as_floats(block)
     indices, peaks = zip(*in_shares(lambda start, stop: nearest(rows[start:stop], k), len(rows)), strict=True)
@@ -261,7 +287,7 @@ def _expanded_sets(neighbours: Images, k1: int) -> Sparse:
     """(N, N), an entry of 1 where image j is in R*(i, k1)."""
     from scipy.sparse import csr_array
 
-    from protocols.reciprocal import expand  # compiles on first use
+    from protocols.reranking_loops import expand  # compiles on first use
 
     images = len(neighbours)
     core = _reciprocal(neighbours[:, : k1 + 1])
@@ -274,7 +300,7 @@ def _expanded_sets(neighbours: Images, k1: int) -> Sparse:
 
 def _reciprocal(neighbours: Images) -> tuple[Images, Images]:
     """Those neighbours that are reciprocal, in the first ``sizes[i]`` columns; and the sizes."""
-    from protocols.reciprocal import reciprocal  # compiles on first use
+    from protocols.reranking_loops import reciprocal  # compiles on first use
 
     neighbours = np.ascontiguousarray(neighbours)
     parts = in_shares(lambda start, stop: reciprocal(neighbours, start, stop), len(neighbours))
@@ -316,24 +342,6 @@ def _as_floats(block: "Distances") -> Floats:
     if not isinstance(block, np.ndarray):
         block = block.detach().float().cpu().numpy()
     return np.ascontiguousarray(block, np.float32)
-
-
-def _joined(query: "Features", gallery: "Features") -> "torch.Tensor":
-    """(Q + G, d) float32 features of all images, queries first."""
-    import torch
-
-    lists = {"query": torch.as_tensor(query).detach(), "gallery": torch.as_tensor(gallery).detach()}
-    for name, features in lists.items():
-        if features.ndim != 2 or features.shape[1] != lists["query"].shape[-1]:
-            raise ValueError(
-                f"the {name} features have the shape {tuple(features.shape)}, expected two dimensions "
-                f"(images, d) and the d of the query features, {lists['query'].shape[-1]}"
-            )
-        finite = features.isfinite().all(1)
-        if not finite.all():
-            row = int(finite.int().argmin())
-            raise ValueError(f"the {name} features hold values that are not finite, first in row {row}")
-    return torch.cat([features.float() for features in lists.values()])
 
 
 def _check_parameters(queries: int, images: int, k1: int, k2: int, lambda_: float) -> None:

@@ -1,13 +1,16 @@
 """What an evaluation says: numbers, how they came about, and what is odd about the input."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Literal
 
 from protocols.arrays import InputError
-from protocols.deviations import reach
+from protocols.base import Protocol
+from protocols.deviations import acts_on, reach, why_idle
 from protocols.metrics import Floats
+from protocols.naming import Naming
 from protocols.per_query import per_query_table
 from protocols.ranking import Labels, Ranks
 
@@ -27,9 +30,7 @@ class Result:
     """One evaluation of one split; all metrics are percent, 0-100.
 
     Attributes:
-        protocol: its name.
-        title: the data set's name.
-        source: where the rules are stated.
+        rules_of: the protocol that judged.
         split: the split's name, empty where there is only one.
         metrics: ``mAP`` (step rule), ``mAP_trapezoid``, ``mINP``, ``rank1``, ``rank5``, ...; for
             single-shot protocols ``rank1`` is the exact expectation, ``rank1_sampled`` and
@@ -47,13 +48,13 @@ class Result:
         notes: what is odd about the input, in words.
         query: labels of the queries that were ranked.
         ranks: those of their true matches, in the whole gallery.
+        naming: what queries and gallery images are called in tables.
         unfiltered: the same with nothing left out, where a deviation needs it.
+        rank1: (Q,) for single-shot protocols, each query's expected rank-1.
         reverse: the evaluation with gallery and query in each other's place.
     """
 
-    protocol: str
-    title: str
-    source: str
+    rules_of: Protocol
     split: str
     metrics: dict[str, float]
     headline: str
@@ -67,25 +68,48 @@ class Result:
     notes: tuple[str, ...]
     query: Labels
     ranks: Ranks
+    naming: tuple[Naming, Naming]
     unfiltered: Ranks | None = None
+    rank1: Floats | None = None
     reverse: "Result | None" = None
 
+    @property
+    def protocol(self) -> str:
+        """The protocol's name."""
+        return self.rules_of.name
+
     def per_query(self) -> "DataFrame":
-        """A row for each query, as ``protocols.per_query`` describes them."""
+        """A row for each query, as ``protocols.per_query`` describes them.
+
+        Where the gallery also asks, ``direction`` tells ``forward`` from ``reverse``.
+        """
         full = self.unfiltered or self.ranks
         listed, summed = reach(self.ranks.rank, full.rank, self.deviations)
-        return per_query_table(self.query, self.ranks, listed, summed)
+        table = per_query_table(self.query, self.ranks, listed, summed, self.naming, self.rank1)
+        if self.reverse is None:
+            return table
+        from pandas import concat
+
+        back = self.reverse.per_query()
+        both = [table.assign(direction="forward"), back.assign(direction="reverse")]
+        return concat(both, ignore_index=True)
 
     def to_dict(self) -> dict[str, object]:
         """Everything but the ranks, as JSON knows it."""
+        rules_of = self.rules_of
         return {
-            **{name: getattr(self, name) for name in ("protocol", "title", "source", "split", "headline")},
+            **{name: getattr(rules_of, name) for name in ("title", "source")},
+            **{name: getattr(self, name) for name in ("protocol", "split", "headline")},
+            "fingerprint": rules_of.fingerprint(),
+            "rules": asdict(rules_of.rules),
+            "retable": _version(),
             **{
                 name: getattr(self, name)
                 for name in ("metrics", "counts", "queries", "matchless", "settings")
             },
             "bounds": {key: list(pair) for key, pair in self.bounds.items()},
             "cmc": self.cmc.tolist(),
+            **({"reverse_cmc": self.reverse.cmc.tolist()} if self.reverse else {}),
             "deviations": list(self.deviations),
             "notes": list(self.notes),
         }
@@ -98,7 +122,14 @@ class Result:
         ]
         head = ("metric", "value", "worst ties", "best ties")
         columns = 4 if any(row[2] for row in rows) else 2
-        lines = [_title(self), _sizes(self), "", *aligned([head, *rows], columns), "", *_remarks(self, shown)]
+        lines = [
+            _heading(self),
+            _sizes(self),
+            "",
+            *aligned([head, *rows], columns),
+            "",
+            *_remarks(self, shown),
+        ]
         return "\n".join(lines).rstrip()
 
     def __str__(self) -> str:
@@ -107,22 +138,27 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Several splits of one protocol.
+    """Several splits of one protocol, or several runs on one split.
 
     Attributes:
-        results: one for each split.
-        mean: of each metric over the splits.
-        std: its sample deviation (divisor n - 1); empty for a single split.
+        results: one for each split or run.
+        mean: of each metric over the results.
+        std: its sample deviation (divisor n - 1); empty for a single result.
     """
 
     results: tuple[Result, ...]
     mean: dict[str, float]
     std: dict[str, float]
 
+    @property
+    def splits(self) -> int:
+        """How many splits there are: one, where the same queries were asked every time."""
+        return len({(r.query.pids.tobytes(), r.query.camids.tobytes()) for r in self.results})
+
     def to_dict(self) -> dict[str, object]:
-        """Means, deviations and every split's result, as JSON knows it."""
-        splits = [result.to_dict() for result in self.results]
-        return {"splits": len(splits), "mean": self.mean, "std": self.std, "results": splits}
+        """Means, deviations and every result, as JSON knows it."""
+        results = [result.to_dict() for result in self.results]
+        return {"splits": self.splits, "mean": self.mean, "std": self.std, "results": results}
 
     def table(self, shown: ShownAP = "both") -> str:
         """Mean and deviation of each metric, with one or both average precisions."""
@@ -133,8 +169,14 @@ class Summary:
         ]
         remarks = dict.fromkeys(line for result in self.results for line in _remarks(result, shown))
         sizes = dict.fromkeys(map(_sizes, self.results))
-        lines = [f"{_title(first)}, {len(self.results)} splits", *sizes, ""]
+        lines = [f"{_heading(first)}, {self._number()}", *sizes, ""]
         return "\n".join([*lines, *aligned([("metric", "mean", "std"), *rows], 3), "", *remarks]).rstrip()
+
+    def _number(self) -> str:
+        if self.splits == len(self.results):
+            return f"{self.splits} splits"
+        where = "one split" if self.splits == 1 else f"{self.splits} splits"
+        return f"{len(self.results)} runs on {where} (some asked the same queries)"
 
     def __str__(self) -> str:
         return self.table()
@@ -145,15 +187,21 @@ def summarise(results: Iterable[Result]) -> Summary:
 
     Raises ``InputError`` unless there are results and all are of one protocol and made alike.
     """
+    if isinstance(results, Result):
+        raise InputError("found one result, expected several; give a list, with one for each split")
     results = tuple(results)
+    for result in results:
+        if not isinstance(result, Result):
+            raise InputError(f"found {result!r} among the results, expected what evaluate returned")
     if not results:
         raise InputError("no results to summarise; give one for each split")
-    for result in results[1:]:
+    for number, result in enumerate(results[1:], 1):
         for what in ("protocol", "settings", "deviations"):
             if getattr(result, what) != getattr(results[0], what):
                 raise InputError(
-                    f"split {result.split!r}: found the {what} {getattr(result, what)}, but split "
-                    f"{results[0].split!r} has {getattr(results[0], what)}; evaluate all splits alike"
+                    f"result {number} (split {result.split!r}): found the {what} {getattr(result, what)}, "
+                    f"but result 0 (split {results[0].split!r}) has {getattr(results[0], what)}; evaluate "
+                    "all splits alike"
                 )
     scores = {
         key: [result.metrics[key] for result in results] for key in results[0].metrics if not _is_std(key)
@@ -199,9 +247,9 @@ def _bounds(pair: tuple[float, float] | None) -> tuple[str, str]:
     return (worst, best) if worst != best else ("", "")
 
 
-def _title(result: Result) -> str:
+def _heading(result: Result) -> str:
     split = f", split {result.split}" if result.split else ""
-    return f"{result.protocol}{split}: {result.title}, rules of {result.source}"
+    return f"{result.protocol}{split}: {result.rules_of.title}, rules of {result.rules_of.source}"
 
 
 def _sizes(result: Result) -> str:
@@ -220,10 +268,39 @@ def _sizes(result: Result) -> str:
 
 
 def _remarks(result: Result, shown: ShownAP) -> list[str]:
-    rule = "step" if result.headline == "mAP" else "trapezoid"
-    lines = [f"* the protocol's mAP ({rule} rule)"] if shown in ("both", rule) else []
+    lines = [_headline(result)] if shown in ("both", result.rules_of.rules.headline_ap) else []
     if "rank1_all_shots" in result.metrics:
         lines.append(SINGLE_SHOT_NOTE)
-    if result.deviations:
-        lines.append(f"NOT BY THE PROTOCOL: {', '.join(result.deviations)}")
-    return lines + [f"note: {note}" for note in result.notes]
+    return [*lines, *_deviations(result), *(f"note: {note}" for note in result.notes)]
+
+
+def _headline(result: Result) -> str:
+    """Whose choice the star is: that of this project, which need not be that of the data set's authors."""
+    protocol = result.rules_of
+    rule, authors = protocol.rules.headline_ap, protocol.authors_ap
+    usual = ", as most code since 2018" if rule == "step" else ""
+    if authors in (None, rule):
+        return f"* headline: {rule} rule{usual}"
+    key = "mAP" if authors == "step" else "mAP_trapezoid"
+    return f"* headline: {rule} rule{usual}; the code of {protocol.title}'s authors prints {key}"
+
+
+def _deviations(result: Result) -> list[str]:
+    """Those that can change a number, with what they act on; those that cannot, with the reason."""
+    rules, images = result.rules_of.rules, result.counts["gallery"]
+    single_shot = result.rules_of.single_shot is not None
+    reasons = {name: why_idle(name, rules, images, result.matchless) for name in result.deviations}
+    active = [
+        f"{name} (acts on {acts_on(name, single_shot=single_shot)})"
+        for name, reason in reasons.items()
+        if not reason
+    ]
+    lines = [f"NOT BY THE PROTOCOL: {', '.join(active)}"] if active else []
+    return lines + [f"{name} changes nothing: {reason}" for name, reason in reasons.items() if reason]
+
+
+def _version() -> str:
+    try:
+        return version("retable")
+    except PackageNotFoundError:  # the source tree alone
+        return "unknown"

@@ -45,12 +45,14 @@ class SingleShotScores:
         bounds: of the expected values that depend on the order of equal distances, the worst and the best.
         cmc: (max_rank,) the expected curve.
         sampled: (R, max_rank) the curve of each repeat.
+        rank1: (Q,) the expected rank-1 of each query, NaN without a match.
     """
 
     metrics: dict[str, float]
     bounds: dict[str, tuple[float, float]]
     cmc: Floats
     sampled: Floats
+    rank1: Floats
 
 
 class SingleShotRanking:
@@ -110,7 +112,11 @@ class SingleShotRanking:
         if len(sampled) > 1:
             metrics |= reported(sampled.std(0, ddof=1), "_sampled_std")
         return SingleShotScores(
-            metrics, bounds(reported(usual), reported(worst), reported(best)), usual, sampled
+            metrics,
+            bounds(reported(usual), reported(worst), reported(best)),
+            usual,
+            sampled,
+            rank1=100 * self._expected[0, :, 0],
         )
 
     def _mean_by_voice(self, curves: Floats, asked: Ints) -> Floats:

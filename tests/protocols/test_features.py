@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.arrays import InputError
-from protocols.features import FeatureDistances, check_pair, chunks, describe_features, drop_pages, is_mapped
+from protocols.feature_distances import FeatureDistances
+from protocols.features import chunks, describe_features, describe_pair, drop_pages, is_mapped
 
 KINDS = {
     "float16": lambda x: x.astype("f2"),
@@ -85,6 +86,69 @@ def test_the_cosine_knows_no_scale(kind):
     np.testing.assert_allclose(block(1e-25), block(1), rtol=1e-5)
 
 
+def literal_block(query, gallery, metric):
+    """In float64, up to a constant and a positive factor of each query."""
+    query, gallery = query.astype("f8"), gallery.astype("f8")
+    if metric == "euclidean":
+        return ((query[:, None] - gallery) ** 2).sum(2)
+    return -query @ (gallery / np.linalg.norm(gallery, axis=1)[:, None]).T
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("power", [-100, -60, 60, 110])
+def test_powers_of_two_change_no_bit(kind, metric, power):
+    """Squares of such values are 0 or infinite in float32."""
+    query, gallery = (np.random.default_rng(n).normal(size=(n, 6)).astype("f4") for n in (5, 90))
+
+    def block(factor):
+        pair = describe_pair(kind(query * factor), kind(gallery * factor), metric)
+        return numpy(FeatureDistances(*pair, metric)(0, 5)).copy()
+
+    found, plain = block(np.float32(2.0) ** power), block(np.float32(1))
+    np.testing.assert_array_equal(np.argsort(found, 1), np.argsort(plain, 1))
+    mantissas = found / np.float32(2) ** np.round(np.log2(np.abs(found / plain)))
+    np.testing.assert_array_equal(mantissas, plain)
+
+
+def test_rows_of_few_bits_have_a_cosine():
+    """Down to the smallest numbers that float32 has."""
+    query, gallery = (whole_numbers(n, 6, n) * np.float32(1e-45) for n in (5, 90))
+
+    block = FeatureDistances(*describe_pair(query, gallery, "cosine"), "cosine")(0, 5)
+
+    expected = literal_block(whole_numbers(5, 6, 5), whole_numbers(90, 6, 90), "cosine")
+    np.testing.assert_allclose(
+        block / np.linalg.norm(block, axis=1)[:, None],
+        expected / np.linalg.norm(expected, axis=1)[:, None],
+        rtol=1e-5,
+    )
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0, 1, 1000, -30_000]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_common_offset_costs_no_bits_of_euclidean_distances(seed, offset, on_torch):
+    rng = np.random.default_rng(seed)
+    query, gallery = (rng.normal(offset, 1, (n, 32)).astype("f4") for n in (6, 50))
+    kind = torch.from_numpy if on_torch else np.asarray
+
+    block = numpy(
+        FeatureDistances(*describe_pair(kind(query), kind(gallery), "euclidean"), "euclidean")(0, 6)
+    )
+
+    expected = literal_block(query, gallery, "euclidean")
+    constant = (block - expected).mean(1, keepdims=True)
+    np.testing.assert_allclose(block - constant, expected, atol=1e-4)
+
+
+def test_features_near_the_origin_are_multiplied_as_they_are():
+    """No copy of a chunk, which a block of queries would pay for again and again."""
+    rows = np.random.default_rng(0).normal(1, 1, (50, 8)).astype("f4")
+
+    for features in describe_pair(rows, rows, "euclidean"):
+        assert np.shares_memory(features.part(0, 50), rows)
+
+
 def test_half_precision_is_not_widened_as_a_whole(monkeypatch):
     monkeypatch.setattr("protocols.features.CHUNK_BYTES", 4 * 6 * 10)
     sizes = [chunk.nbytes for _, _, chunk in chunks(np.ones((1000, 6), "f2"))]
@@ -101,6 +165,45 @@ def test_products_keep_their_bits_whatever_precision_is_set():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+SETTINGS = {
+    "torch.backends": torch.backends,
+    "torch.backends.cuda.matmul": torch.backends.cuda.matmul,
+    "torch.backends.mkldnn.matmul": torch.backends.mkldnn.matmul,
+}
+
+
+@pytest.fixture
+def no_setting():
+    """As torch starts: nothing is set for a single back end."""
+
+    def reset():
+        for each in SETTINGS.values():
+            each.fp32_precision = "none"
+
+    reset()
+    yield
+    reset()
+
+
+@pytest.mark.usefixtures("no_setting")
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_products_keep_their_bits_under_the_settings_of_single_back_ends(name, device):
+    """torch refuses to mix these with its process-wide setting; they are as they were, too."""
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(64, 256)).astype("f4")).to(device)
+    features = describe_features("x", rows, "cosine")
+    expected = FeatureDistances(features, features, "cosine")(0, 64).clone()
+    SETTINGS[name].fp32_precision = "tf32"
+    found = [each.fp32_precision for each in SETTINGS.values()]
+
+    block = FeatureDistances(features, features, "cosine")(0, 64)
+
+    torch.testing.assert_close(block, expected, rtol=0, atol=0)
+    assert [each.fp32_precision for each in SETTINGS.values()] == found
+    SETTINGS[name].fp32_precision = "none"
+    assert {each.fp32_precision for each in SETTINGS.values()} == {"none"}  # what was inherited still is
 
 
 @pytest.mark.parametrize(
@@ -143,10 +246,8 @@ def test_a_row_of_zeros_has_euclidean_distances():
     ],
 )
 def test_features_that_cannot_be_multiplied(gallery, message):
-    query = describe_features("query_features", np.ones((3, 4), "f4"), "cosine")
-
     with pytest.raises(InputError, match=message):
-        check_pair(query, describe_features("gallery_features", gallery, "cosine"))
+        describe_pair(np.ones((3, 4), "f4"), gallery, "cosine")
 
 
 def test_mapped_files_are_known_as_such(tmp_path):
@@ -174,7 +275,8 @@ def test_dropping_pages_loses_no_value(tmp_path, mode):
 STREAM = """
 import resource, sys
 import numpy as np
-from protocols.features import FeatureDistances, describe_features
+from protocols.feature_distances import FeatureDistances
+from protocols.features import describe_features
 from protocols.ranking import blocks
 
 gallery = np.load(sys.argv[1], mmap_mode="r")

@@ -67,6 +67,24 @@ def test_junk_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_junk_is_no_neighbour_of_re_ranked_images(name):
+    arrays = featured(noise=1.5)
+    expected = evaluate(name, **arrays, rerank=True)
+    for pid in PROTOCOLS.get(name)().rules.junk_pids:
+        junk = grown({k: a[:0] for k, a in arrays.items()}, pid, FAR_CAMERA, arrays["query_features"] + 0.01)
+        first = {k: np.concatenate((junk[k], arrays[k])) for k in junk if k.startswith("gallery")}
+
+        got = evaluate(name, **(arrays | first), rerank=True)
+
+        close(got.metrics, expected.metrics)
+        shifted = [
+            [image + len(first["gallery_pids"]) - 333 for image in row]
+            for row in expected.per_query()["gallery"]
+        ]
+        assert got.per_query()["gallery"].tolist() == shifted
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_distractor_behind_all_matches_changes_nothing(name):
     protocol = PROTOCOLS.get(name)()
     arrays = featured()
@@ -92,7 +110,7 @@ def test_blocks_and_chunks_change_nothing(name, metric, monkeypatch):
     arrays = featured()
     whole = metrics(name, arrays, metric=metric)
 
-    monkeypatch.setattr("protocols.features.BLOCK_BYTES", 4 * 340 * 7)
+    monkeypatch.setattr("protocols.feature_distances.BLOCK_BYTES", 4 * 340 * 7)
     monkeypatch.setattr("protocols.features.CHUNK_BYTES", 4 * 16 * 9)
 
     close(metrics(name, arrays, metric=metric), whole)

@@ -43,6 +43,70 @@ def test_means_of_the_rows_are_the_metrics(deviations, monkeypatch):
     assert 100 * (table["first_rank"] <= 5).mean() == pytest.approx(result.metrics["rank5"])
 
 
+NAMES = {"query_names": ["q0.jpg", "q1.jpg"], "gallery_names": np.array(["a", "b", "c", "d"])}
+
+
+def test_names_stand_for_positions():
+    table = evaluate("market1501", **EXAMPLE, **NAMES).per_query()
+
+    assert table["name"].tolist() == NAMES["query_names"]
+    assert table["gallery"].tolist() == [["b", "d"], []]
+
+
+def test_tracklets_stand_for_rows_that_were_pooled():
+    """Gallery tracklets 70 (person 1), 30 and 50 (person 1) come in this order for query 9."""
+    result = evaluate(
+        "mars",
+        query_pids=[1, 1],
+        query_camids=[1, 1],
+        query_features=np.eye(2)[[0, 0]],
+        gallery_pids=[1, 2, 2, 1, 1],
+        gallery_camids=[2, 2, 2, 3, 3],
+        gallery_features=np.array([[1, 0.1], [1, 0.5], [1, 0.5], [1, 0.9], [1, 0.9]]),
+        query_tracklets=[9, 9],
+        gallery_tracklets=[70, 30, 30, 50, 50],
+        gallery_names=list("abcde"),
+    )
+
+    (row,) = result.per_query().to_dict("records")
+    assert (row["tracklet"], row["gallery"], row["ranks"]) == (9, [70, 50], [1, 3])
+
+
+def test_single_shot_rows_hold_the_expected_rank_1():
+    """Person 2's two images: one before the match, one behind; either is drawn half of the time."""
+    labels = {"gallery_pids": [2, 1, 2], "gallery_camids": [2, 2, 2]}
+    example = EXAMPLE | labels | {"distances": np.array([[0.1, 0.2, 0.3]] * 2)}
+    result = evaluate("cuhk01-100", **example)
+
+    rows = result.per_query()["rank1_expected"]
+
+    assert rows[0] == pytest.approx(50) == pytest.approx(result.metrics["rank1"])
+    assert np.isnan(rows[1])
+
+
+def test_both_directions_have_their_rows():
+    table = evaluate("viper", **EXAMPLE, **NAMES).per_query()
+
+    assert table["direction"].tolist() == ["forward"] * 2 + ["reverse"] * 4
+    reverse = table[table["direction"] == "reverse"]
+    assert reverse["name"].tolist() == ["a", "b", "c", "d"]
+    assert reverse["gallery"].tolist() == [[], ["q0.jpg"], [], ["q0.jpg"]]
+    assert "direction" not in evaluate("market1501", **EXAMPLE).per_query()
+
+
+def test_first_ranks_are_whole_in_a_csv_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("protocols.deviations.LIST_LENGTH", 1)
+    for name, deviations in (("usual", ()), ("cut", ("truncate-4000",))):
+        table = evaluate("market1501", **EXAMPLE, **NAMES, deviations=deviations).per_query()
+        write_table(table, tmp_path / f"{name}.csv")
+
+    assert (tmp_path / "usual.csv").read_text().splitlines()[1:] == [
+        "0,q0.jpg,1,1,50.0,33.33333333333333,2,2,2 4,b d",
+        "1,q1.jpg,9,2,,,,0,,",
+    ]
+    assert ",0.0,0.0,inf,2,2 4,b d" in (tmp_path / "cut.csv").read_text()
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_files_give_back_the_rows(tmp_path, suffix):
     table = evaluate("market1501", **EXAMPLE).per_query()

@@ -205,6 +205,31 @@ def test_torch_features(dtype, device):
     np.testing.assert_array_equal(got, rerank(features[:50], features[50:])(0, 50))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_products_keep_their_bits_whatever_precision_is_set(kind, autocast):
+    """While neighbours are sought and while distances are asked for."""
+    features = kind(clustered_problem(200) + np.float32(2))
+    expected = rerank(features[:50], features[50:])(0, 50)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            got = rerank(features[:50], features[50:])(0, 50)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_a_common_offset_changes_nothing():
+    features = clustered_problem(200).astype("f8")
+
+    got = rerank(features[:50] + 1000, features[50:] + 1000)(0, 50)
+
+    np.testing.assert_allclose(got, rerank(features[:50], features[50:])(0, 50), rtol=0, atol=1e-5)
+
+
 def test_torch_distances():
     distances = squared_euclidean(clustered_problem(120))
     tensor = torch.from_numpy(distances)
@@ -267,10 +292,10 @@ def test_parameters_out_of_range(change, message):
 @pytest.mark.parametrize(
     ("query", "gallery", "message"),
     [
-        ((3, 8), (9, 7), r"the gallery features have the shape \(9, 7\), expected .* query features, 8"),
-        ((24,), (9, 8), r"the query features have the shape \(24,\), expected two dimensions"),
-        ((0, 8), (9, 8), "0 queries among 9 images, expected at least one"),
-        ((3, 8), (0, 8), "3 queries among 3 images, expected at least one, and a gallery image"),
+        ((3, 8), (9, 7), "gallery_features: found 7 columns, but query_features has 8"),
+        ((24,), (9, 8), r"query_features: found the shape \(24,\), expected \(N, d\)"),
+        ((0, 8), (9, 8), r"query_features: found the shape \(0, 8\), expected at least one row"),
+        ((3, 8), (0, 8), r"gallery_features: found the shape \(0, 8\), expected at least one row"),
         ((3, 8), (9, 8), "the largest distance of query 0 is 0.0, expected a positive number"),
     ],
 )
@@ -285,9 +310,7 @@ def test_features_that_are_not_finite(value, image, name):
     features = clustered_problem(120)
     features[image, 5] = value
 
-    with pytest.raises(
-        ValueError, match=f"the {name} features hold values that are not finite, first in row 4"
-    ):
+    with pytest.raises(ValueError, match=f"{name}_features: row 4 holds values that are not finite"):
         rerank(features[:30], features[30:])
 
 

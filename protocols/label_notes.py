@@ -21,6 +21,23 @@ def label_counts(query: Labels, gallery: Labels, rules: Rules) -> dict[str, int]
     }
 
 
+UNSIGNED = (2**8 - 1, 2**16 - 1, 2**32 - 1)
+"""What -1 becomes in types that know no sign."""
+
+
+def unsigned_junk(query: Labels, gallery: Labels, rules: Rules) -> list[str]:
+    """A note where the gallery's largest label looks like junk that lost its sign, and nobody asks for it."""
+    largest = int(gallery.pids.max())
+    junk_is_there = bool((gallery.pids == -1).any())
+    if -1 not in rules.junk_pids or junk_is_there or largest not in UNSIGNED or largest in query.pids:
+        return []
+    count = int((gallery.pids == largest).sum())
+    return [
+        f"{count:,} gallery images have the pid {largest:,}: is it junk, -1, stored in an unsigned type? "
+        "They take ranks like anybody; store pids in a signed one"
+    ]
+
+
 def differences(found: Mapping[str, int], protocol: Protocol) -> list[str]:
     """What differs from the release, in words; a gallery that was given without its junk does not."""
     counts = protocol.counts
