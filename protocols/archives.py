@@ -44,6 +44,7 @@ class Member:
     Attributes:
         name: as stored.
         size: bytes, as declared.
+        is_folder: whether it is a folder.
         plain: a file or a folder; no link, no device.
         encrypted: whether it needs a password.
         write: unpacks it below a folder, at its name.
@@ -51,6 +52,7 @@ class Member:
 
     name: str
     size: int
+    is_folder: bool
     plain: bool
     encrypted: bool
     write: Callable[[Path], object]
@@ -74,17 +76,23 @@ def extract(
 
     Raises:
         DataError: it is no such archive, truncated, damaged or encrypted; an entry would leave the
-            folder, is a link or a device, or is there twice; it is too large for the limits or the disk.
+            folder, is a link or a device, or is a file that is there twice; it is too large for the
+            limits or the disk.
     """
     with _damage_named(archive), _members(archive) as found:
-        members = [member for member in _checked(archive, found, limits) if not _is_litter(member.name)]
-        if not members:
-            raise DataError(f"{archive}: holds no file; download it again")
+        members = _wanted(archive, found, limits)
         _check_space(archive, folder, sum(member.size for member in members))
         for done, member in enumerate(members, start=1):
             member.write(folder)
             if progress:
                 progress(done, len(members))
+
+
+def file_paths(archive: Path, limits: Limits = Limits()) -> list[str]:
+    """Where the files that ``extract`` would write lie, parts joined by ``/``; raises what it raises."""
+    with _damage_named(archive), _members(archive) as found:
+        members = _wanted(archive, found, limits)
+    return [PurePosixPath(member.name).as_posix() for member in members if not member.is_folder]
 
 
 def checksums(path: Path) -> tuple[str, str]:
@@ -112,6 +120,7 @@ def _zip_members(archive: Path) -> Iterator[Iterable[Member]]:
             return Member(
                 name=info.orig_filename,  # ``filename`` is cut at a NUL
                 size=info.file_size,
+                is_folder=info.is_dir(),
                 plain=kind in (0, stat.S_IFREG, stat.S_IFDIR),
                 encrypted=bool(info.flag_bits & 1),
                 write=lambda folder: package.extract(info, folder),
@@ -128,6 +137,7 @@ def _tar_members(archive: Path) -> Iterator[Iterable[Member]]:
             return Member(
                 name=info.name,
                 size=info.size,
+                is_folder=info.isdir(),
                 plain=info.isreg() or info.isdir(),
                 encrypted=False,
                 write=lambda folder: package.extract(info, folder, filter="data"),
@@ -152,25 +162,39 @@ def _damage_named(archive: Path) -> Iterator[None]:
 
 
 def _damaged(archive: Path, error: Exception) -> DataError:
+    said = str(error).partition("\n")[0].rstrip(":") or type(error).__name__  # tarfile lists all it tried
     return DataError(
-        f"{archive}: no archive, or a truncated or damaged one ({error}); expected .zip, .tar or .tar.gz; "
+        f"{archive}: no archive, or a truncated or damaged one ({said}); expected .zip, .tar or .tar.gz; "
         "download it again"
     )
 
 
+def _wanted(archive: Path, found: Iterable[Member], limits: Limits) -> list[Member]:
+    members = [member for member in _checked(archive, found, limits) if not _is_litter(member.name)]
+    if not members:
+        raise DataError(f"{archive}: holds no file; download it again")
+    return members
+
+
 def _checked(archive: Path, members: Iterable[Member], limits: Limits) -> Iterator[Member]:
-    """The members, each after its checks; what came before it counts towards the limits."""
+    """The members, each after its checks; what came before it counts towards the limits.
+
+    Folders that are there again are passed over, and so is the one that all others lie in (``./``).
+    """
     most = min(limits.total, limits.ratio * archive.stat().st_size)
-    seen: set[PurePosixPath] = set()
+    seen: dict[PurePosixPath, bool] = {PurePosixPath(): True}  # whether it is a folder
     total = 0
     for member in members:
         path = PurePosixPath(member.name)
-        fault = _fault(member) or ("is there twice" if path in seen else "")
+        twice = path in seen and not (member.is_folder and seen[path])
+        fault = _fault(member) or ("is there twice" if twice else "")
         if fault:
             raise DataError(f"{archive}: entry {member.name!r} {fault}; nothing was unpacked")
-        seen.add(path)
+        if path in seen:
+            continue
+        seen[path] = member.is_folder
         total += member.size
-        if len(seen) > limits.members or total > most:
+        if len(seen) - 1 > limits.members or total > most:
             raise DataError(
                 f"{archive}: more than {limits.members:,} entries or {most:,} bytes, which no release "
                 "holds; nothing was unpacked. If you trust it, unpack it by hand"
@@ -181,10 +205,10 @@ def _checked(archive: Path, members: Iterable[Member], limits: Limits) -> Iterat
 def _fault(member: Member) -> str:
     """What forbids to write an entry; empty if nothing does."""
     path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not member.name:
         return "would be written outside of the folder"
     if any(character in member.name for character in "\\:\0"):
-        return "has a character that names no file everywhere (backslash, colon or NUL)"
+        return "has a backslash, colon or NUL, which names no file everywhere: unpack the archive by hand"
     if not member.plain:
         return "is a link or a device"
     return "is encrypted: unpack the archive by hand, with its password" if member.encrypted else ""
@@ -199,4 +223,4 @@ def _is_litter(name: str) -> bool:
 def _check_space(archive: Path, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(f"{archive}: unpacks to {needed:,} bytes, but {folder} has room for {free:,}")
+        raise DataError(f"{archive}: unpacks to {needed:,} bytes, but the disk has room for {free:,}")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from protocols import two_views
 from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, SingleShot, Split
-from protocols.cuhk03_images import ARCHIVES, DETECTED, FOLDER, LABELED, Release, read_release
+from protocols.cuhk03_images import ARCHIVES, DETECTED, FOLDER, LABELED, NEEDS, Release, read_release
 from protocols.cuhk03_release import prepare
 from protocols.splits import Drawing, DrawnSplits, Item, shuffled
 
@@ -165,6 +165,7 @@ def _protocol(
         single_shot=single_shot,
         archives=ARCHIVES,
         prepare=prepare,
+        needs=NEEDS,
     )
 
 

@@ -8,13 +8,16 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from protocols.base import Record
+from protocols.base import Part, Record
+from protocols.folders import names_in
 from retable.errors import DataError, Unprepared
 
 FOLDER = "cuhk03_release"
 ARCHIVES = {"cuhk03_release.zip": "728939e58ad9f0ff53e521857dd8fb43"}
 MAT = "cuhk-03.mat"
 TESTSETS = "testsets.json"
+NEEDS = (Part((MAT, TESTSETS), "cuhk03_release.zip"),)
+"""The file as released, or what it was unpacked into."""
 
 LABELED, DETECTED = "labeled", "detected"
 KINDS = (LABELED, DETECTED)
@@ -59,12 +62,12 @@ class Release:
     def records(self, kind: str) -> tuple[Record, ...]:
         """All images of a kind by name. Raises ``DataError`` if some are missing or have no valid name."""
         folder = folder_of(self.root, kind)
-        found = sorted(folder.glob("*.png"))
+        found = names_in(folder, ".png")
         if len(found) != self.images[kind]:
             raise DataError(
                 f"{folder}: holds {len(found):,} images, expected {self.images[kind]:,}; {advice(self.root)}"
             )
-        return tuple(self.parse(path) for path in found)
+        return tuple(self.parse(folder / name) for name in found)
 
     def parse(self, path: Path) -> Record:
         """Identity and view from a file name. Raises ``DataError`` when it is none of this release."""
@@ -114,4 +117,4 @@ def read_release(root: Path) -> Release:
         sets = (frozenset(release.pid(path, *place) for place in places) for places in stated["testsets"])
         return Release(root, release.pairs, tuple(sets), images)
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error!r}); remove it, then {advice(root)}") from error
+        raise DataError(f"{path}: damaged ({error!r}); {advice(root)}") from error

@@ -7,16 +7,16 @@ other way round (see ``protocols.leaks``).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
-from protocols.cuhk03_images import ARCHIVES, DETECTED, FOLDER, LABELED, folder_of, read_release
+from protocols.base import PROTOCOLS, Counts, Part, Protocol, Record, Rules, Split
+from protocols.cuhk03_images import ARCHIVES, DETECTED, FOLDER, LABELED, NEEDS, folder_of, read_release
 from protocols.cuhk03_release import prepare
 from protocols.folders import file_names
-from protocols.matlab import read_variables
+from protocols.matlab import as_integers, read_variables
 from retable.errors import DataError, some
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ SIZES = {LABELED: (7_368, 1_400, 5_328), DETECTED: (7_365, 1_400, 5_332)}
 
 LISTS = "evaluation/data/CUHK03 of the GitHub repository zhunzhong07/person-re-ranking"
 
-VARIABLES = ("labels", "camId", "filelist", "train_idx", "query_idx", "gallery_idx")
+FILES = "filelist"
+NUMBERS = ("labels", "camId", "train_idx", "query_idx", "gallery_idx")
 
 
 @PROTOCOLS.register("cuhk03-np-labeled")
@@ -71,6 +72,7 @@ def _from_folders(name: str, kind: str) -> Protocol:
         counts=_counts(kind),
         load=partial(load_folders, kind=kind),
         explain=partial(_explain_folders, kind=kind),
+        needs=(Part((kind,), f"{NP_FOLDER}.zip"),),
     )
 
 
@@ -86,6 +88,7 @@ def _from_release(name: str, kind: str) -> Protocol:
         explain=lambda _, split: _both_trained_and_tested(split),
         archives=ARCHIVES,
         prepare=prepare,
+        needs=(*NEEDS, Part((config_of(Path(), kind).name,), LISTS)),
     )
 
 
@@ -137,8 +140,9 @@ def load_lists(root: Path, kind: str) -> tuple[Split, ...]:
     """
     path = config_of(root, kind)
     known = {record.path.name: record for record in read_release(root).records(kind)}
-    config = {name: values.ravel() for name, values in read_variables(path, VARIABLES, LISTS).items()}
-    names = [str(cell.item()) for cell in config["filelist"]]
+    variables = read_variables(path, (FILES, *NUMBERS), LISTS)
+    config = {name: as_integers(path, name, variables[name]).ravel().tolist() for name in NUMBERS}
+    names = _names(path, variables[FILES])
     absent = sorted(set(names) - known.keys())
     if absent:
         raise DataError(
@@ -151,9 +155,17 @@ def load_lists(root: Path, kind: str) -> tuple[Split, ...]:
     return (Split(train, query, gallery),)
 
 
-def _check_labels(path: Path, records: Sequence[Record], config: "dict[str, NDArray[Any]]") -> None:
+def _names(path: Path, cells: "NDArray[Any]") -> list[str]:
+    """The strings of a cell array."""
+    for row, cell in enumerate(cells.ravel(), 1):
+        if getattr(cell, "size", 0) != 1 or cell.dtype.kind != "U":
+            raise DataError(f"{path}: {FILES}, row {row}: {cell!r}, expected a file name; get it again")
+    return [str(cell.item()) for cell in cells.ravel()]
+
+
+def _check_labels(path: Path, records: Sequence[Record], config: Mapping[str, list[int]]) -> None:
     """Identities and views of the list must be those that its file names say."""
-    listed = list(zip(config["labels"].tolist(), config["camId"].tolist(), strict=False))
+    listed = list(zip(config["labels"], config["camId"], strict=False))
     if len(listed) != len(records):
         raise DataError(
             f"{path}: {len(records):,} names, but {len(listed):,} labels and cameras; get it again"
@@ -167,10 +179,10 @@ def _check_labels(path: Path, records: Sequence[Record], config: "dict[str, NDAr
 
 
 def _chosen(
-    path: Path, records: Sequence[Record], config: "dict[str, NDArray[Any]]"
+    path: Path, records: Sequence[Record], config: Mapping[str, list[int]]
 ) -> list[tuple[Record, ...]]:
     """Training images, queries and gallery, in the order of the list; its rows count from 1."""
-    lists = {name: config[name].tolist() for name in ("train_idx", "query_idx", "gallery_idx")}
+    lists = {name: config[name] for name in ("train_idx", "query_idx", "gallery_idx")}
     rows = [row for part in lists.values() for row in part]
     for name, part in lists.items():
         outside = [row for row in part if not 1 <= row <= len(records)]

@@ -7,8 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from protocols.cuhk03_images import KINDS, MAT, PAIRS, SLOTS, TESTSETS, folder_of, read_release
-from retable.errors import DataError
+from protocols.cuhk03_images import KINDS, MAT, PAIRS, SLOTS, TESTSETS, advice, folder_of, read_release
+from protocols.matlab import as_integers
+from retable.errors import DataError, some
 from retable.files import appearing, write_atomically
 
 if TYPE_CHECKING:  # protocols import this module, and what is unpacked is read without it
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # protocols import this module, and what is unpacked is read 
 
 HIGHEST_ROW = 999
 """Names of images have three digits for it."""
+
+LONGEST_SHAPE = 4
+"""An empty cell is stored as a list of its dimensions."""
 
 
 def prepare(root: Path, progress: Callable[[int, int], object] | None = None) -> None:
@@ -42,9 +46,11 @@ def prepare(root: Path, progress: Callable[[int, int], object] | None = None) ->
         pairs = _pairs(mat, cells)
         testsets = _testsets(mat, pairs)
         _remove_remains(root)
-        images = _unpack(mat, cells, root, progress)
-    stated = {"pairs": pairs, "images": images, "testsets": testsets}
-    write_atomically(root / TESTSETS, lambda file: file.write(json.dumps(stated).encode()))
+        with ExitStack() as stack:
+            folders = {kind: stack.enter_context(appearing(folder_of(root, kind))) for kind in KINDS}
+            images = _unpack(mat, cells, folders, progress)
+            stated = {"pairs": pairs, "images": images, "testsets": testsets}
+            write_atomically(root / TESTSETS, lambda file: file.write(json.dumps(stated).encode()))
 
 
 def _is_prepared(root: Path) -> bool:
@@ -56,9 +62,16 @@ def _is_prepared(root: Path) -> bool:
 
 
 def _remove_remains(root: Path) -> None:
-    (root / TESTSETS).unlink(missing_ok=True)  # first: it says that the folders are whole
-    for kind in KINDS:
-        shutil.rmtree(folder_of(root, kind), ignore_errors=True)
+    """Remove what an earlier run made; the list of test sets, which it writes first, is the proof."""
+    folders = [folder for kind in KINDS if (folder := folder_of(root, kind)).exists()]
+    if folders and not (root / TESTSETS).is_file():
+        raise DataError(
+            f"{root}: {TESTSETS} is not there, so that {some([folder.name for folder in folders])} may be "
+            f"somebody else's; move that away, then {advice(root)}"
+        )
+    for folder in folders:
+        shutil.rmtree(folder)
+    (root / TESTSETS).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -94,11 +107,16 @@ def _variable(mat: "h5py.File", name: str) -> Any:
     return mat[name]
 
 
+def _shape(item: Any) -> tuple[int, ...]:
+    """Of an array; () of what is none: a number, a folder, a type, nothing."""
+    return getattr(item, "shape", None) or ()
+
+
 def _references(mat: "h5py.File", item: Any, what: str, rows: int) -> "NDArray[np.object_]":
     """A cell array the way MATLAB shows it, of references; HDF5 holds it transposed, with ``rows`` rows."""
     import h5py
 
-    shape: tuple[int, ...] = getattr(item, "shape", ())
+    shape = _shape(item)
     if len(shape) != 2 or shape[0] != rows or h5py.check_ref_dtype(item.dtype) is not h5py.Reference:
         raise _wrong(mat, what, f"an array of shape {shape}", f"a cell array of shape ({rows}, n)")
     references: NDArray[np.object_] = item[()].T
@@ -129,10 +147,10 @@ def _testsets(mat: "h5py.File", pairs: Sequence[int]) -> list[list[tuple[int, in
 
 
 def _testset(mat: "h5py.File", item: Any, what: str, pairs: Sequence[int]) -> list[tuple[int, int]]:
-    shape: tuple[int, ...] = getattr(item, "shape", ())
+    shape = _shape(item)
     if len(shape) != 2 or shape[0] != 2:
         raise _wrong(mat, what, f"an array of shape {shape}", "(2, n): camera pairs and rows")
-    places = [(int(pair), int(row)) for pair, row in item[()].T]
+    places = [(pair, row) for pair, row in as_integers(Path(mat.filename), what, item[()]).T.tolist()]
     for pair, row in places:
         if not (1 <= pair <= PAIRS and 1 <= row <= pairs[pair - 1]):
             there = f"camera pairs 1..{PAIRS} of {', '.join(map(str, pairs))} identities"
@@ -143,18 +161,19 @@ def _testset(mat: "h5py.File", item: Any, what: str, pairs: Sequence[int]) -> li
 
 
 def _unpack(
-    mat: "h5py.File", cells: "Cells", root: Path, progress: Callable[[int, int], object] | None
+    mat: "h5py.File",
+    cells: "Cells",
+    folders: Mapping[str, Path],
+    progress: Callable[[int, int], object] | None,
 ) -> dict[str, int]:
     """Write all images, one in memory at a time; returns how many there are of each kind."""
     total = sum(pair.size for kind in KINDS for pair in cells[kind])
     images = dict.fromkeys(KINDS, 0)
-    with ExitStack() as stack:
-        folders = {kind: stack.enter_context(appearing(folder_of(root, kind))) for kind in KINDS}
-        for done, (kind, pair, row, slot, reference) in enumerate(_places(cells), 1):
-            path = folders[kind] / f"{pair}_{row:03d}_{1 if slot <= SLOTS // 2 else 2}_{slot:02d}.png"
-            images[kind] += _write_image(mat, reference, f"{kind}{{{pair}}}{{{row},{slot}}}", path)
-            if progress:
-                progress(done, total)
+    for done, (kind, pair, row, slot, reference) in enumerate(_places(cells), 1):
+        path = folders[kind] / f"{pair}_{row:03d}_{1 if slot <= SLOTS // 2 else 2}_{slot:02d}.png"
+        images[kind] += _write_image(mat, reference, f"{kind}{{{pair}}}{{{row},{slot}}}", path)
+        if progress:
+            progress(done, total)
     return images
 
 
@@ -175,9 +194,11 @@ def _write_image(mat: "h5py.File", reference: "h5py.Reference", what: str, path:
     from PIL import Image
 
     item = mat[reference]
-    if len(item.shape) < 3:
+    shape = _shape(item)
+    if len(shape) == 1 and shape[0] <= LONGEST_SHAPE:
         return False
-    if len(item.shape) != 3 or item.shape[0] != 3 or item.dtype != "uint8":
-        raise _wrong(mat, what, f"{item.dtype} of shape {item.shape}", "uint8 of shape (3, width, height)")
+    if len(shape) != 3 or shape[0] != 3 or item.dtype != "uint8":
+        found = f"{getattr(item, 'dtype', type(item).__name__)} of shape {shape}"
+        raise _wrong(mat, what, found, "uint8 of shape (3, width, height)")
     Image.fromarray(item[()].transpose(2, 1, 0).copy()).save(path)
     return True

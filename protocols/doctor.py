@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
-from protocols.base import PROTOCOLS, Protocol, Split
+from protocols.base import PROTOCOLS, Protocol, Record, Split
 from protocols.files import STREET_MANIFEST, differences, locate
 from retable.cli import DONE, FAILED, Format, execute, show
 from retable.errors import Absent, DataError, Unprepared, some
@@ -18,6 +19,9 @@ from retable.progress import progress_bar
 
 State = Literal["whole", "street", "damaged", "unprepared", "absent"]
 COLUMNS = ("protocol", "state", "splits", "images", "folder", "problems")
+BATCH = 4096
+"""Images that wait to be opened at a time: the largest data set has more than a million."""
+
 SHOWN = 20
 """Problems that are printed below a table; all are in the other formats."""
 
@@ -41,10 +45,9 @@ class Finding:
     problems: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
 
-    def images(self) -> set[Path]:
-        """All image files of all splits."""
-        records = (r for split in self.splits for part in split.lists().values() for r in part)
-        return {image for record in records for image in record.images()}
+    def records(self) -> set[Record]:
+        """Those of all splits, each once."""
+        return {record for split in self.splits for part in split.lists().values() for record in part}
 
 
 def examine(protocol: Protocol, data_root: Path) -> Finding:
@@ -57,7 +60,7 @@ def examine(protocol: Protocol, data_root: Path) -> Finding:
         return Finding(protocol.name, "absent", folder, (str(error),))
     except Unprepared as error:
         return Finding(protocol.name, "unprepared", folder, (str(error),))
-    except DataError as error:
+    except (DataError, OSError) as error:
         return Finding(protocol.name, "damaged", folder, (str(error),))
     whole: State = "street" if (folder / STREET_MANIFEST).exists() else "whole"
     return Finding(protocol.name, "damaged" if problems else whole, folder, problems, splits)
@@ -67,12 +70,14 @@ def unreadable(
     images: Iterable[Path], progress: Callable[[int], object] = lambda _: None
 ) -> Iterator[tuple[Path, str]]:
     """Those of the files that do not decode to the end, and why; ``progress`` counts decoded files."""
+    waiting = iter(images)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            for image, fault in pool.map(_fault, images):
-                progress(1)
-                if fault:
-                    yield image, fault
+            while batch := list(islice(waiting, BATCH)):
+                for image, fault in pool.map(_fault, batch):
+                    progress(1)
+                    if fault:
+                        yield image, fault
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -84,7 +89,7 @@ def _fault(path: Path) -> tuple[Path, str]:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # of damaged bytes Pillow raises almost anything
         return path, f"{type(error).__name__}: {error}"
     return path, ""
 
@@ -118,23 +123,34 @@ def main(
 
 
 def _open_all(findings: list[Finding], console: Console) -> dict[Path, str]:
-    """Each file once, however many protocols share it."""
-    images = sorted(set().union(*(finding.images() for finding in findings)))
-    with progress_bar(console, "opening images", len(images)) as bar:
+    """Each file once, however many protocols share it; their paths are made as they are opened."""
+    records = sorted(set().union(*(finding.records() for finding in findings)))
+    images = (image for record in records for image in record.images())
+    with progress_bar(console, "opening images", _images(records)) as bar:
         return dict(unreadable(images, bar.advance))
 
 
+def _images(records: Iterable[Record]) -> int:
+    return sum(len(record.frames) or 1 for record in records)
+
+
 def _row(finding: Finding, corrupt: dict[Path, str]) -> dict[str, Any]:
-    images = finding.images()
-    bad = [f"corrupt: {path} ({corrupt[path]})" for path in sorted(corrupt.keys() & images)]
+    records = finding.records()
+    bad = [f"corrupt: {path} ({corrupt[path]})" for path in _those_of(records, corrupt)]
     return {
         "protocol": finding.protocol,
         "state": "damaged" if bad else finding.state,
         "splits": len(finding.splits),
-        "images": len(images),
+        "images": _images(records),
         "folder": str(finding.folder),
         "problems": [*finding.problems, *bad],
     }
+
+
+def _those_of(records: Iterable[Record], corrupt: dict[Path, str]) -> list[Path]:
+    if not corrupt:
+        return []
+    return sorted(image for record in records for image in record.images() if image in corrupt)
 
 
 def _print(rows: list[dict[str, Any]], form: Format) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from protocols.base import Protocol, Split
+from protocols.folders import read_lines, why_no_folder
 from retable.errors import Absent, DataError, some
 
 STREET_MANIFEST = "crosswalk.json"
@@ -22,7 +23,10 @@ def locate(protocol: Protocol, data_root: Path) -> Path:
     """The release's folder below ``data_root``. Raises ``Absent`` saying what to do."""
     root = data_root / protocol.folder
     if not data_root.is_dir():
-        raise Absent(f"{data_root}: no such folder; give --data-root or REID_DATA a folder of data sets")
+        why = why_no_folder(data_root)
+        raise Absent(f"{data_root}: {why}; give --data-root or REID_DATA a folder of data sets")
+    if root.exists() and not root.is_dir():
+        raise Absent(f"{root}: a file, expected the folder of {protocol.title}; remove or rename it")
     if not root.is_dir():
         there = some(sorted(path.name for path in data_root.iterdir())) or "nothing"
         raise Absent(
@@ -38,6 +42,9 @@ def _where_it_seems_to_be(folder: str, data_root: Path) -> str:
     below = sorted(path.parent for path in data_root.glob(f"*/{folder}") if path.is_dir())
     for right in (*below, *inside):
         return f"but {right} holds it: give that as the data root"
+    for other in sorted(path.name for path in data_root.iterdir()):
+        if other.lower() == folder.lower():
+            return f"rename {other} to {folder}"
     return "unpack the release there"
 
 
@@ -70,25 +77,36 @@ def differences(protocol: Protocol, root: Path, splits: tuple[Split, ...]) -> li
     Counts of every split, and the names of what is missing or extra as far as they can be known.
     """
     expected = expected_counts(protocol, root)
-    lines = (line for split in splits for line in _count_differences(protocol, split, expected))
+    lines = [line for split in splits for line in _count_differences(protocol, split, expected)]
+    if not (root / STREET_MANIFEST).is_file():
+        lines += [line for split in splits for line in _camera_differences(protocol, split)]
+        lines += [line for split in splits for line in protocol.explain(root, split)]
     if (root / NAME_LIST).is_file():
-        named = _name_differences(root)
-    else:
-        cameras = [line for split in splits for line in _camera_differences(protocol, split)]
-        named = cameras + [line for split in splits for line in protocol.explain(root, split)]
-    return list(dict.fromkeys((*lines, *named)))
+        lines += _name_differences(root)
+    return list(dict.fromkeys(lines))
 
 
 def expected_counts(protocol: Protocol, root: Path) -> dict[str, int]:
-    """What each split at ``root`` must hold: the street's own counts, else the release's."""
+    """What each split at ``root`` must hold: the street's own counts, else the release's.
+
+    A street states those of a variant only where they differ from the data set's: ``viper`` speaks for
+    ``viper/scsp``. Raises ``DataError`` for a street that states neither.
+    """
     manifest = root / STREET_MANIFEST
     if not manifest.is_file():
         return {name: count for name, count in asdict(protocol.counts).items() if count is not None}
     try:
-        counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
-        return {name: int(count) for name, count in counts.get(protocol.name, {}).items()}
+        stated = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+        own = stated.get(protocol.name) or stated.get(protocol.name.partition("/")[0])
+        counts = {name: int(count) for name, count in (own or {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest}: damaged ({error!r}); render the street again") from error
+    if not counts:
+        raise DataError(
+            f"{manifest}: has no counts of {protocol.name}, but of {some(sorted(stated)) or 'nothing'}; "
+            "render a street for it"
+        )
+    return counts
 
 
 def count(split: Split, protocol: Protocol) -> dict[str, int]:
@@ -128,12 +146,15 @@ def _camera_differences(protocol: Protocol, split: Split) -> Iterator[str]:
 
 def _name_differences(root: Path) -> list[str]:
     """Which files are missing or extra, by the list of names; beside the folders only images count."""
-    listed = set((root / NAME_LIST).read_text(encoding="utf-8").splitlines())
+    listed = set(read_lines(root / NAME_LIST))
+    if not listed:
+        raise DataError(f"{root / NAME_LIST}: empty, expected a path a line; restore or remove it")
     expected = {name for name in listed if "/" in name or name.endswith(IMAGES)}
     there = {
         path.relative_to(root).as_posix()
         for folder, suffix in {(Path(name).parent, Path(name).suffix) for name in expected}
         for path in (root / folder).glob(f"*{suffix}")
+        if not path.name.startswith("._")  # macOS
     }
     return [
         f"{what} ({len(names):,}): {some(sorted(names))}"

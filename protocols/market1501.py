@@ -5,8 +5,9 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
-from protocols.folders import file_names
+from protocols.base import PROTOCOLS, Counts, Part, Protocol, Record, Rules, Split
+from protocols.folders import file_names, names_in
+from protocols.matlab import as_integers, read_variables
 from protocols.openreid import pooled
 from retable.errors import DataError, some
 
@@ -24,9 +25,13 @@ HIGHEST_PID = 1501
 
 TRAIN_PER_CAMERA = (2017, 1709, 2707, 920, 2338, 3245)
 
+ARCHIVE = "Market-1501-v15.09.15.zip"
+TRAIN, QUERY, GALLERY = FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+GALLERY_IMAGES = 19_732
+
 BOXES = "gt_bbox"
-TEST_BOXES = 12_688
-"""Hand-drawn boxes of the queries' identities and cameras; 1 to 42 for a query."""
+ALL_BOXES, TEST_BOXES = 25_259, 12_688
+"""Hand-drawn boxes, and those of the queries' identities and cameras; 1 to 42 for a query."""
 
 
 @PROTOCOLS.register("market1501")
@@ -41,7 +46,7 @@ def market1501() -> Protocol:
         counts=Counts(
             train=12_936,
             query=3_368,
-            gallery=19_732,
+            gallery=GALLERY_IMAGES,
             junk=3_819,
             distractors=2_798,
             train_pids=751,
@@ -53,7 +58,9 @@ def market1501() -> Protocol:
         load=load,
         explain=explain,
         per_camera={"train": TRAIN_PER_CAMERA},
-        archives={"Market-1501-v15.09.15.zip": "65005ab7d12ec1c44de4eeafe813e68a"},
+        authors_ap="trapezoid",
+        archives={ARCHIVE: "65005ab7d12ec1c44de4eeafe813e68a"},
+        needs=tuple(Part((folder,), ARCHIVE) for folder in FOLDERS),
     )
 
 
@@ -67,19 +74,20 @@ def market1501_openreid() -> Protocol:
         source="Cysu/open-reid",
         counts=replace(official.counts, query=16_483, gallery=19_281, junk=0),
         load=load_openreid,
-        explain=explain_release,
     )
 
 
 @PROTOCOLS.register("market1501/multi-query")
 def market1501_multi_query() -> Protocol:
     """Multiple queries: the description of a query is pooled over all boxes of its person and camera."""
+    official = market1501()
     return replace(
-        market1501(),
+        official,
         name="market1501/multi-query",
         load=load_multi_query,
         explain=explain_multi_query,
         pooling="mean",
+        needs=(*official.needs, Part((BOXES,), ARCHIVE)),
     )
 
 
@@ -87,9 +95,9 @@ def load(root: Path) -> tuple[Split, ...]:
     """The one split of the release at ``root``; raises ``DataError`` naming the offending file."""
     return (
         Split(
-            train=read_folder(root / "bounding_box_train"),
-            query=read_folder(root / "query"),
-            gallery=read_folder(root / "bounding_box_test"),
+            train=read_folder(root / TRAIN),
+            query=read_folder(root / QUERY),
+            gallery=read_folder(root / GALLERY),
         ),
     )
 
@@ -142,40 +150,48 @@ def parse(path: Path) -> Record:
     return Record(path, pid=int(match["pid"]), camid=int(match["camid"]))
 
 
-def explain(root: Path, split: Split) -> list[str]:
-    """Where a copy differs from the release, from the ground truth that lies beside the images.
+def explain(root: Path, split: Split) -> list[str]:  # noqa: ARG001
+    """Where the authors' lists differ from the release, from the ground truth that lies beside the images.
 
-    ``gt_query`` names every query, and lists the gallery positions of its identity in order of name.
+    ``gt_query`` names every query, and lists the gallery positions of its identity in order of name. Its
+    3,368 files are opened only for a gallery of another size.
     """
+    suffix = "_good.mat"
+    truth = [name.removesuffix(suffix) for name in names_in(root / "gt_query", suffix)]
+    queries = {name.split(".jpg")[0] for name in names_in(root / QUERY, ".jpg")}
     found = []
-    truth = sorted((root / "gt_query").glob("*_good.mat"))
-    stems = {path.name.removesuffix("_good.mat") for path in truth}
-    queries = {record.path.name.split(".jpg")[0] for record in split.query}
-    for what, names in (("missing", stems - queries), ("extra", queries - stems)):
+    for what, names in (("missing", set(truth) - queries), ("extra", queries - set(truth))):
         if truth and names:
             found.append(f"{what} queries ({len(names):,}): {some(sorted(names))}")
-    return found + _shifted_gallery(split.gallery, truth)
-
-
-def explain_release(root: Path, split: Split) -> list[str]:  # noqa: ARG001
-    """What ``explain`` says of the official lists, for protocols whose lists are others."""
-    return [line for official in load(root) for line in explain(root, official)]
+    if len(names_in(root / GALLERY, ".jpg")) != GALLERY_IMAGES:
+        files = [root / "gt_query" / f"{stem}{suffix}" for stem in truth]
+        found += _shifted_gallery(read_folder(root / GALLERY), files)
+    return found
 
 
 def explain_multi_query(root: Path, split: Split) -> list[str]:
-    """As ``explain_release``, and whether the number of boxes is the release's."""
-    boxes = sum(len(query.frames) for query in split.query)
-    found = [f"boxes of queries: found {boxes:,}, expected {TEST_BOXES:,}"] if boxes != TEST_BOXES else []
-    return found + explain_release(root, split)
+    """As ``explain``, and whether the numbers of boxes are the release's."""
+    of_queries = sum(len(query.frames) for query in split.query)
+    numbers = (
+        ("boxes of queries", of_queries, TEST_BOXES),
+        (f"images in {BOXES}", len(names_in(root / BOXES, ".jpg")), ALL_BOXES),
+    )
+    wrong = [
+        f"{what}: found {found:,}, expected {expected:,}"
+        for what, found, expected in numbers
+        if found != expected
+    ]
+    return wrong + explain(root, split)
 
 
 def _shifted_gallery(gallery: tuple[Record, ...], truth: list[Path]) -> list[str]:
     """The first identity whose gallery images are not where the ground truth says they are."""
-    from scipy.io import loadmat
-
     for path in truth:
         pid = int(path.name[:4])
-        for position in loadmat(path)["good_index"].ravel().tolist():
-            if position > len(gallery) or gallery[position - 1].pid != pid:
+        positions = as_integers(
+            path, "good_index", read_variables(path, ("good_index",), ARCHIVE)["good_index"]
+        )
+        for position in positions.ravel().tolist():
+            if not 1 <= position <= len(gallery) or gallery[position - 1].pid != pid:
                 return [f"gallery images of identity {pid:04d} or of one before it are missing or extra"]
     return []

@@ -11,15 +11,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from protocols.base import PROTOCOLS, Protocol, Record, Split
+from protocols.base import PROTOCOLS, Part, Protocol, Record, Split
 from protocols.folders import file_names
-from protocols.market1501 import DISTRACTOR, explain_release, load, market1501
+from protocols.market1501 import DISTRACTOR, load, market1501
 from protocols.splits import Drawing, DrawnSplits, shuffled
 from retable.errors import Absent, DataError
 
 FOLDER = "distractors_500k"
 
-NAME = re.compile(r"0000_c(?P<camid>[1-3])s\d+_\d+_\d+\.jpg")
+PLACES = (FOLDER, "images", f"../{FOLDER}")
+"""Below Market-1501's folder: where users put them, where the archive and torchreid have them, or beside."""
+
+NAME = re.compile(r"0000_c(?P<camid>[1-3])s\d+_\d+_\d+\.jpg(?:\.jpg)?")
 """Names as in Market-1501. No list of them is public, so that nothing is assumed of the numbers' lengths."""
 
 PER_CAMERA = (165_225, 321_255, 13_520)
@@ -56,7 +59,7 @@ def _protocol(name: str, amount: int, load: Callable[[Path], tuple[Split, ...]])
         source=f"{official.source}; {FOLDER} of the same authors",
         counts=replace(official.counts, **more),
         load=load,
-        explain=explain_release,
+        needs=(*official.needs, Part(PLACES, f"{FOLDER}.zip")),
     )
 
 
@@ -119,12 +122,12 @@ def distractor_folder(root: Path) -> Path:
 
     Raises ``Absent`` saying what is expected where.
     """
-    for folder in (root / FOLDER, root.parent / FOLDER):
+    for folder in (root / FOLDER, root / "images", root.parent / FOLDER):
         if folder.is_dir():
             return folder / "images" if (folder / "images").is_dir() else folder
     raise Absent(
-        f"{root / FOLDER}: no such folder, and none of that name beside {root.name}; make one and unpack "
-        f"{FOLDER}.zip in it ({RELEASED:,} images, whether or not below a folder images)"
+        f"{root}: no folder {FOLDER} or images, and no {FOLDER} beside {root.name}; run python -m "
+        f"protocols.prepare market1501+500k {FOLDER}.zip --data-root {root.parent} ({RELEASED:,} images)"
     )
 
 

@@ -1,13 +1,15 @@
 """MARS (Zheng et al., ECCV 2016): tracklets instead of images, found by a detector and a tracker."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
+from protocols.base import PROTOCOLS, Counts, Part, Protocol, Record, Rules, Split
+from protocols.folders import names_in, read_lines, why_no_folder
 from protocols.matlab import as_integers, read_variables
-from retable.errors import Absent, DataError
+from retable.errors import Absent, DataError, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +30,14 @@ ARCHIVES = {
 
 INFO = "the folder info of the GitHub repository liangzheng06/MARS-evaluation"
 """The lists are published apart from the images."""
+
+PARTS = ("train", "test")
+NEEDS = (*(Part((f"bbox_{part}",), f"bbox_{part}.zip") for part in PARTS), Part(("info",), INFO))
+
+BOXES = {"train": 509_914, "test": 681_089}
+DISTRACTORS = 3_248
+FIRST_QUERY, LAST_QUERY = 4_130, 12_180
+"""Rows of ``query_IDX``: others where it counts from 0."""
 
 
 @PROTOCOLS.register("mars")
@@ -58,7 +68,9 @@ def mars() -> Protocol:
         load=load,
         explain=explain,
         pooling="max",
+        authors_ap="trapezoid",
         archives=ARCHIVES,
+        needs=NEEDS,
     )
 
 
@@ -88,7 +100,9 @@ def mars_torchreid() -> Protocol:
         load=load_torchreid,
         explain=explain,
         pooling="mean",
+        authors_ap="trapezoid",
         archives=ARCHIVES,
+        needs=NEEDS,
     )
 
 
@@ -97,9 +111,8 @@ def load(root: Path) -> tuple[Split, ...]:
 
     Raises ``DataError`` when a list is missing, damaged, or contradicts another.
     """
-    train = _tracklets(root, "train")
-    test = _tracklets(root, "test")
-    rows = _query_rows(root, len(test))
+    train, test = (_tracklets(root, part) for part in PARTS)
+    rows = _query_rows(root, test)
     return (Split(train, query=tuple(test[row] for row in rows), gallery=test),)
 
 
@@ -112,28 +125,44 @@ def load_torchreid(root: Path) -> tuple[Split, ...]:
 
 
 def explain(root: Path, split: Split) -> list[str]:
-    """Which frames are missing from the image folders. Lists all of them: seconds on a local disk."""
-    found = []
-    for folder, frames in _frames_by_folder(split).items():
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        missing = sorted(frames - there)
-        if missing:
-            where = folder.relative_to(root)
-            found.append(f"{where}: {len(missing):,} of {len(frames):,} frames missing, {missing[0]} first")
-    return found
+    """What counts leave open, and which frames are missing or extra: lists all folders, seconds on a disk."""
+    names = {part: _read_names(root, part) for part in PARTS}
+    frames = [line for part in PARTS for line in _frame_differences(root / f"bbox_{part}", names[part])]
+    return [*_list_differences(root, split, names), *frames]
 
 
-def _frames_by_folder(split: Split) -> dict[Path, set[str]]:
-    frames: dict[Path, set[str]] = {}
-    for tracklets in split.lists().values():
-        for tracklet in tracklets:
-            frames.setdefault(tracklet.path, set()).update(tracklet.frames)
-    return frames
+def _list_differences(root: Path, split: Split, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    queries = _read_integers(root / "info" / "query_IDX.mat", "query_IDX")
+    numbers = {f"boxes to {part}": (len(names[part]), BOXES[part]) for part in PARTS} | {
+        "distractor tracklets": (sum(record.pid == DISTRACTOR for record in split.gallery), DISTRACTORS),
+        "first row of query_IDX": (int(queries.min()), FIRST_QUERY),
+        "last row of query_IDX": (int(queries.max()), LAST_QUERY),
+    }
+    for what, (found, expected) in numbers.items():
+        if found != expected:
+            yield f"{what}: found {found:,}, expected {expected:,}"
+
+
+def _frame_differences(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Frames that are missing from the images of a part, or extra, by the folders of identities."""
+    if not folder.is_dir():
+        yield f"{folder.name}: {why_no_folder(folder)}"
+        return
+    listed: dict[str, set[str]] = {own: set() for own in os.listdir(folder)}
+    for name in names:
+        listed.setdefault(name[:4], set()).add(name)
+    there = {own: set(names_in(folder / own, ".jpg")) for own in listed}
+    missing = {own: len(frames - there[own]) for own, frames in listed.items()}
+    extra = {own: len(there[own] - frames) for own, frames in listed.items()}
+    for what, numbers in (("missing", missing), ("extra", extra)):
+        if total := sum(numbers.values()):
+            each = [f"{own} {number:,}" for own, number in sorted(numbers.items()) if number]
+            yield f"{folder.name}: {total:,} frames {what}: {some(each)}"
 
 
 def _tracklets(root: Path, part: str) -> tuple[Record, ...]:
     """All tracklets of ``train`` or ``test``, each of consecutive names of the part's list."""
-    names = _read_names(root / "info" / f"{part}_name.txt")
+    names = _read_names(root, part)
     path = root / "info" / f"tracks_{part}_info.mat"
     tracks = _read_integers(path, f"track_{part}_info")
     if tracks.ndim != 2 or tracks.shape[1] != 4 or not len(tracks):
@@ -173,21 +202,27 @@ def _check_tiling(path: Path, rows: Sequence[Sequence[int]], names: int) -> None
         raise DataError(f"{path}: tracklets end at name {expected - 1:,}, but there are {names:,} names")
 
 
-def _query_rows(root: Path, tracklets: int) -> list[int]:
+def _query_rows(root: Path, test: Sequence[Record]) -> list[int]:
     """Positions of the queries among the test tracklets, from 0."""
     path = root / "info" / "query_IDX.mat"
     rows: list[int] = _read_integers(path, "query_IDX").ravel().tolist()
-    outside = [row for row in rows if not 1 <= row <= tracklets]
-    if outside or len(set(rows)) != len(rows):
-        fault = f"names tracklet {outside[0]}" if outside else "names a tracklet twice"
-        raise DataError(f"{path}: {fault}, expected different ones of 1..{tracklets}")
+    outside = [row for row in rows if not 1 <= row <= len(test)]
+    if outside or not rows or len(set(rows)) != len(rows):
+        fault = f"names tracklet {outside[0]}" if outside else "names none, or one twice"
+        raise DataError(f"{path}: {fault}, expected different ones of 1..{len(test)}")
+    nobody = [row for row in rows if test[row - 1].pid in (JUNK, DISTRACTOR)]
+    if nobody:
+        raise DataError(
+            f"{path}: names tracklet {nobody[0]}, which shows nobody to ask for; rows count from 1"
+        )
     return [row - 1 for row in rows]
 
 
-def _read_names(path: Path) -> list[str]:
+def _read_names(root: Path, part: str) -> list[str]:
+    path = root / "info" / f"{part}_name.txt"
     if not path.is_file():
         raise Absent(f"{path}: no such file; put it there, from {INFO}")
-    return path.read_text(encoding="ascii", errors="replace").split()
+    return read_lines(path)
 
 
 def _read_integers(path: Path, name: str) -> "NDArray[np.int64]":

@@ -46,6 +46,6 @@ def as_integers(path: Path, name: str, values: "NDArray[Any]") -> "NDArray[np.in
     """
     import numpy as np
 
-    if values.dtype.kind not in "iuf" or (values != np.floor(values)).any():
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values % 1).any():
         raise DataError(f"{path}: {name} is {values.dtype}, expected whole numbers")
     return values.astype(np.int64)

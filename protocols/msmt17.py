@@ -10,19 +10,22 @@ import re
 from functools import partial
 from pathlib import Path
 
-from protocols.base import PROTOCOLS, Counts, Protocol, Record, Rules, Split
+from protocols.base import PROTOCOLS, Counts, Part, Protocol, Record, Rules, Split
+from protocols.folders import names_in, read_lines
 from retable.errors import DataError, some
 
 IMAGES = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 """Folders of a version: images of the identities trained on, and of those tested on."""
 
-TRAIN, VAL, QUERY, GALLERY = (f"list_{name}.txt" for name in ("train", "val", "query", "gallery"))
+TRAIN, VAL, QUERY, GALLERY = LISTS = tuple(
+    f"list_{name}.txt" for name in ("train", "val", "query", "gallery")
+)
 LINES = {TRAIN: 30_248, VAL: 2_373}
 CAMERAS = 15
 
 LINE = re.compile(
-    r"(?P<path>(?P<pid>\d{4})/(?P=pid)_(?P<nth>\d{3})_(?P<camid>\d{2})"
-    r"_(?P<day>\d{4})(?P<time>morning|noon|afternoon)_(?P<frame>\d{4})_(?P<box>\d+)(?:_ex)?\.jpg)"
+    r"(?P<path>(?P<pid>\d{4})/(?P=pid)_(?P<nth>\d+)_(?P<camid>\d{2})"
+    r"_(?P<day>\d+)(?P<time>morning|noon|afternoon)_(?P<frame>\d+)_(?P<box>\d+)(?:_ex)?\.jpg)"
     r" (?P<label>\d+)"
 )
 """path below the folder of images, then the identity once more; some released names end in ``_ex``."""
@@ -72,6 +75,8 @@ def _protocol(name: str, version: str, train: tuple[str, ...]) -> Protocol:
             images=126_441,
         ),
         load=partial(load, version, train),
+        explain=partial(explain, version),
+        needs=tuple(Part((name,), f"MSMT17_{version}") for name in (*IMAGES[version], *LISTS)),
     )
 
 
@@ -94,6 +99,19 @@ def load(version: str, train: tuple[str, ...], root: Path) -> tuple[Split, ...]:
             gallery=read_list(root / GALLERY, of_test),
         ),
     )
+
+
+def explain(version: str, root: Path, split: Split) -> list[str]:  # noqa: ARG001
+    """Which images no list names; that all listed ones are there, ``load`` has made sure of."""
+    of_train, of_test = IMAGES[version]
+    lists = {of_train: (TRAIN, VAL), of_test: (QUERY, GALLERY)}
+    extra = []
+    for folder, files in lists.items():
+        listed = {line.partition(" ")[0] for file in files for line in read_lines(root / file)}
+        for own in sorted(os.listdir(root / folder)):
+            names = (f"{own}/{name}" for name in names_in(root / folder / own, ".jpg"))
+            extra += [f"{folder}/{name}" for name in names if name not in listed]
+    return [f"extra ({len(extra):,}): {some(extra)}"] if extra else []
 
 
 def _image_folders(root: Path, version: str) -> list[Path]:
@@ -119,10 +137,9 @@ def read_list(file: Path, folder: Path) -> tuple[Record, ...]:
     """
     if not file.is_file():
         raise DataError(f"{file}: no such file, but the release has it; unpack the release again")
-    lines = file.read_text(encoding="utf-8").splitlines()
     names, records = [], []
-    for number, line in enumerate(lines, start=1):
-        match = _parsed(line.rstrip(), f"{file}, line {number}")
+    for number, line in enumerate(read_lines(file), start=1):
+        match = _parsed(line, f"{file}, line {number}")
         names.append((match["pid"], match["path"]))
         records.append(Record(folder / match["path"], int(match["pid"]), int(match["camid"])))
     _refuse_missing(file, folder, names)

@@ -1,20 +1,23 @@
 """A downloaded data set made ready to use: ``python -m protocols.prepare NAME ARCHIVE... --data-root D``."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from posixpath import commonpath
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from protocols.archives import checksums, extract
-from protocols.base import PROTOCOLS, Protocol
+from protocols.archives import checksums, extract, file_paths
+from protocols.base import PROTOCOLS, Part, Protocol
 from protocols.files import locate, read
 from protocols.splits import DrawnSplits, recorded_at, write_drawing
 from retable.cli import DONE, execute
-from retable.errors import DataError
-from retable.files import appearing
+from retable.errors import DataError, some
+from retable.files import appearing, extending
 from retable.progress import progress_bar
 
 say = Console(stderr=True, highlight=False)
@@ -22,8 +25,20 @@ say = Console(stderr=True, highlight=False)
 UNPACKED = ".unpacked"
 """In the folder that becomes the release: what the archives hold, one folder each."""
 
-BRANCHES = ("-master", "-main")
-"""GitHub packs a branch into a folder REPOSITORY-BRANCH."""
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an archive adds to a release, as its list of files tells.
+
+    Attributes:
+        archive: the archive.
+        parts: those that the protocol needs, and the name of each.
+        homes: its folders whose entries belong into the release's own, the deepest first.
+    """
+
+    archive: Path
+    parts: dict[Part, str]
+    homes: tuple[str, ...]
 
 
 def main(
@@ -40,7 +55,8 @@ def main(
 ) -> int:
     """Check and unpack archives of a data set, turn them into what the protocols read, and verify that.
 
-    The data set's folder appears below the data root when all is done, or not at all.
+    What archives hold appears below the data root when all is done, or not at all. A data set that is
+    there already is added to, for example the distractors to Market-1501.
     """
     protocol = PROTOCOLS.get(name)()
     if archives:
@@ -54,24 +70,32 @@ def main(
 
 
 def unpack(protocol: Protocol, archives: Sequence[Path], data_root: Path) -> Path:
-    """Put the data set that ``archives`` hold below the data root; returns its folder.
+    """Put what ``archives`` hold of the data set below the data root; returns the data set's folder.
+
+    A folder that is there already is added to; nothing in it is changed.
 
     Raises:
-        DataError: the folder is there already; an archive is missing, not the published one, unsafe
-            or damaged; together they are no whole release. The data root is then as it was.
+        DataError: an archive is missing, not the published one, unsafe or damaged; together with what
+            is there they are no whole release, or hold some of it again. The data root is then as it was.
     """
     target = data_root / protocol.folder
-    if target.exists():
+    if not data_root.is_dir():
+        raise DataError(f"{data_root}: no such folder; --data-root (REID_DATA) is to hold the data sets")
+    if target.is_dir() and not protocol.needs:
         raise DataError(
             f"{target} exists; give no ARCHIVE to prepare what is there, or remove it to unpack it anew"
         )
-    if not data_root.is_dir():
-        raise DataError(f"{data_root}: no such folder; --data-root (REID_DATA) is to hold the data sets")
-    for archive in archives:
-        _check_sum(protocol, archive)
-    with appearing(target) as folder:
-        parts = [_unpack(archive, folder / UNPACKED / str(i), protocol) for i, archive in enumerate(archives)]
-        _assemble(protocol, folder, parts)
+    contents = [_content(protocol, archive) for archive in archives]
+    with (extending if target.is_dir() else appearing)(target) as folder, _named(folder, target):
+        _check_parts(protocol, contents, folder)
+        for content in contents:
+            _check_sum(protocol, content)
+        for content in contents:
+            _add(content, folder)
+        try:
+            finish(protocol, folder)
+        except DataError as error:
+            raise DataError(f"what the archives hold is no whole {protocol.title}: {error}") from error
     return target
 
 
@@ -88,60 +112,121 @@ def finish(protocol: Protocol, root: Path) -> None:
         write_drawing(record, protocol.load.drawing(root))
 
 
-def _check_sum(protocol: Protocol, archive: Path) -> None:
-    """Hold the archive against the published MD5, as far as one is known."""
+@contextmanager
+def _named(folder: Path, target: Path) -> Iterator[None]:
+    """Errors speak of ``target``, not of the folder in which it is put together."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(str(error).replace(folder.name, target.name)) from error
+    except OSError as error:
+        error.filename = str(error.filename or folder).replace(folder.name, target.name)
+        raise
+
+
+def _content(protocol: Protocol, archive: Path) -> Content:
     if not archive.is_file():
         raise DataError(f"{archive}: no such file; give the archives of {protocol.title} as downloaded")
+    files = file_paths(archive)
+    if not protocol.needs:
+        return Content(archive, {}, (_home(files, protocol.folder),))
+    places = {part: place for part in protocol.needs if (place := _place(files, part))}
+    if not places:
+        wanted = some([part.names[0] for part in protocol.needs])
+        raise DataError(f"{archive}: holds nothing that {protocol.name} needs, expected {wanted}")
+    homes = sorted({home for home, _ in places.values()}, key=_depth, reverse=True)
+    return Content(archive, {part: name for part, (_, name) in places.items()}, tuple(homes))
+
+
+def _place(files: Collection[str], part: Part) -> tuple[str, str] | None:
+    """The folder that holds ``part``, nearest to the top, and under which name; None if there is none."""
+    places = set()
+    for name in part.names:
+        for file in files:
+            home, found, _ = f"/{file}/".partition(f"/{name}/")
+            if found:
+                places.add((home.lstrip("/"), name))
+    return min(places, key=lambda place: (_depth(place[0]), place), default=None)
+
+
+def _depth(folder: str) -> int:
+    return len(Path(folder).parts)
+
+
+def _home(files: Collection[str], folder: str) -> str:
+    """The release's folder by its name, else the one that all files lie in."""
+    named = _place(files, Part((folder,), ""))
+    if named:
+        return f"{named[0]}/{folder}".lstrip("/")
+    return commonpath([file.rpartition("/")[0] for file in files])
+
+
+def _check_parts(protocol: Protocol, contents: Sequence[Content], folder: Path) -> None:
+    """Each part must be in one archive, or in ``folder`` already, before any archive is unpacked."""
+    missing = []
+    for part in protocol.needs:
+        there = [name for name in part.names if (folder / name).exists()]
+        holders = [content for content in contents if part in content.parts]
+        if there and holders:
+            raise DataError(
+                f"{folder} exists and has {there[0]}, and so has {holders[0].archive}; give no ARCHIVE to "
+                f"prepare what is there, or remove {there[0]} to unpack it anew"
+            )
+        if len(holders) > 1:
+            held = some([str(content.archive) for content in holders])
+            raise DataError(f"two archives hold {holders[0].parts[part]}: {held}; give each part once")
+        if not there and not holders:
+            missing.append(f"{' or '.join(part.names)} (of {part.source})")
+    if missing:
+        raise DataError(
+            f"{protocol.name} also needs {', '.join(missing)}; give that as an archive too, or put it into "
+            f"{folder} first. Nothing was unpacked"
+        )
+
+
+def _check_sum(protocol: Protocol, content: Content) -> None:
+    """Hold the archive against the published MD5, as far as one is known.
+
+    An unknown MD5 is no error by itself: labs pack releases anew, and what is in them is verified.
+    """
+    archive = content.archive
     md5, sha256 = checksums(archive)
     expected = protocol.archives.get(archive.name)
+    sources = {part.source for part in content.parts} or set(protocol.archives)
+    published = sorted(sources & protocol.archives.keys())
     if md5 in protocol.archives.values():
-        say.print(f"{archive}: MD5 as published", markup=False, soft_wrap=True)
+        told = "MD5 as published"
     elif expected is not None:
         raise DataError(f"{archive}: found MD5 {md5}, expected {expected}; download it again")
+    elif published:
+        told = (
+            f"not the published {some(published)} of {protocol.title} (MD5 {md5}): packed anew, or damaged? "
+            "Its files will be counted"
+        )
     else:
-        say.print(f"{archive}: no MD5 is known for it; SHA-256 {sha256}", markup=False, soft_wrap=True)
+        told = f"no MD5 is known for it; SHA-256 {sha256}"
+    say.print(f"{archive}: {told}", markup=False, soft_wrap=True)
 
 
-def _unpack(archive: Path, folder: Path, protocol: Protocol) -> Path:
-    """The folder with what an archive adds to the release, inside of the one it is unpacked to."""
-    folder.mkdir(parents=True)
-    with progress_bar(say, f"unpacking {archive.name}") as bar:
-        extract(archive, folder, progress=bar.update)
-    for named in (*folder.glob(protocol.folder), *folder.glob(f"*/{protocol.folder}")):
-        return named
-    only = _only_folder(folder)
-    return only if only and only.name.endswith(BRANCHES) else folder
-
-
-def _assemble(protocol: Protocol, folder: Path, parts: Sequence[Path]) -> None:
-    """Move the release up into ``folder``, from wherever the archives hold it, and verify it there."""
-    for part in parts:
-        _move_entries(part, folder)
-    shutil.rmtree(folder / UNPACKED)
-    while True:
-        try:
-            finish(protocol, folder)
-            return
-        except DataError as error:
-            only = _only_folder(folder)
-            if only is None:
-                told = str(error).replace(str(folder), protocol.folder)
-                raise DataError(f"what the archives hold is no whole {protocol.title}: {told}") from error
-            _move_entries(only.rename(folder / UNPACKED), folder)
-            (folder / UNPACKED).rmdir()
-
-
-def _only_folder(folder: Path) -> Path | None:
-    """The one entry, if that is a folder: many archives wrap the release in a folder of another name."""
-    entries = list(folder.iterdir())
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
+def _add(content: Content, folder: Path) -> None:
+    """Unpack an archive and move what belongs to the release into ``folder``."""
+    unpacked = folder / UNPACKED
+    unpacked.mkdir()
+    with progress_bar(say, f"unpacking {content.archive.name}") as bar:
+        extract(content.archive, unpacked, progress=bar.update)
+    for home in content.homes:
+        _move_entries(unpacked / home, folder)
+    shutil.rmtree(unpacked)
 
 
 def _move_entries(source: Path, folder: Path) -> None:
+    """Files that are there already, such as a second ``readme.txt``, stay as they are."""
     for entry in sorted(source.iterdir()):
-        if (folder / entry.name).exists():
-            raise DataError(f"two archives hold {entry.name}; give each archive of the release once")
-        entry.rename(folder / entry.name)
+        place = folder / entry.name
+        if not place.exists():
+            entry.rename(place)
+        elif entry.is_dir():
+            raise DataError(f"{place} is there already; remove it, or give each archive of the release once")
 
 
 if __name__ == "__main__":

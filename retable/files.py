@@ -37,16 +37,50 @@ def appearing(target: Path) -> Iterator[Path]:
     Raises ``FileExistsError`` if ``target`` exists and is not an empty folder.
     """
     _refuse_existing(target)
+    with _beside(target) as folder:
+        yield folder
+        _refuse_existing(target)
+        folder.rename(target)
+
+
+@contextmanager
+def extending(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` that shows what it holds, as links; what is added moves there.
+
+    It moves when the block ends without an error. However else the block is left, ``target`` holds
+    what it held before; no entry of it is ever replaced.
+
+    Raises ``FileExistsError`` if meanwhile somebody else made an entry that was added.
+    """
+    with _beside(target) as folder:
+        for entry in target.iterdir():
+            (folder / entry.name).symlink_to(entry.absolute())
+        yield folder
+        _move_additions(folder, target)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(target)
     folder = target.with_name(_partial(target, os.getpid()))
     folder.mkdir()
     try:
         yield folder
-        _refuse_existing(target)
-        folder.rename(target)
-    except BaseException:
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_additions(folder: Path, target: Path) -> None:
+    moved: list[str] = []
+    try:
+        for entry in sorted(entry for entry in folder.iterdir() if not entry.is_symlink()):
+            _refuse_existing(target / entry.name)
+            entry.rename(target / entry.name)
+            moved.append(entry.name)
+    except BaseException:
+        for name in moved:
+            (target / name).rename(folder / name)
         raise
 
 
@@ -69,7 +103,9 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _runs_elsewhere(process: int) -> bool:
-    """Whether another process of this machine has that id."""
+    """Whether another process of this machine has that id; taken for granted where it cannot be asked."""
+    if os.name != "posix":  # Windows would end the process
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

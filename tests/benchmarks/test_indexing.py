@@ -3,25 +3,37 @@
 import pytest
 
 from protocols.dukemtmc import dukemtmc
-from protocols.market1501 import load_multi_query, market1501
+from protocols.files import read
+from protocols.market1501 import TRAIN_PER_CAMERA, load_multi_query, market1501, market1501_multi_query
 from protocols.msmt17 import msmt17
 from tests.protocols.empty_files import write_empty
 
-MARKET_FOLDERS = {
-    "bounding_box_train": (12_936, 751, 751),
-    "bounding_box_test": (19_732, 1, 750),
-    "query": (3_368, 1, 750),
-    "gt_bbox": (25_259, 1, 1_501),
-}
-"""Number of images, first label, number of identities."""
+
+def names_of(labels):
+    return [
+        f"{pid if pid < 0 else f'{pid:04d}'}_c{camid}s1_{n:06d}_00.jpg"
+        for n, (pid, camid) in enumerate(labels)
+    ]
 
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory):
+    """Empty files in the numbers of the release, the ground truth among them."""
     root = tmp_path_factory.mktemp("market")
-    for folder, (images, first, pids) in MARKET_FOLDERS.items():
-        names = (f"{first + n % pids:04d}_c{n // pids % 6 + 1}s1_{n:06d}_00.jpg" for n in range(images))
-        write_empty(root / folder, names)
+    cameras = [camid for camid, images in enumerate(TRAIN_PER_CAMERA, 1) for _ in range(images)]
+    queries = [(752 + n % 750, n // 750 + 1) for n in range(3_368)]
+    lists = {
+        "bounding_box_train": [(1 + n % 751, camid) for n, camid in enumerate(cameras)],
+        "bounding_box_test": [(-1, 1)] * 3_819
+        + [(0, 1)] * 2_798
+        + [queries[n % 3_368] for n in range(13_115)],
+        "query": queries,
+        "gt_bbox": [queries[n % 3_368] for n in range(12_688)] + [(1, 1)] * 12_571,
+    }
+    for folder, labels in lists.items():
+        write_empty(root / folder, names_of(labels))
+    stems = [name.removesuffix(".jpg") for name in names_of(queries)]
+    write_empty(root / "gt_query", [f"{stem}_{kind}.mat" for stem in stems for kind in ("good", "junk")])
     return root
 
 
@@ -69,3 +81,13 @@ def test_indexing(benchmark, request, release, load):
     (split,) = benchmark(load, root)
 
     benchmark.extra_info.update({name: len(records) for name, records in split.lists().items()})
+
+
+@pytest.mark.benchmark(group="indexing")
+@pytest.mark.parametrize(
+    "protocol", [market1501(), market1501_multi_query()], ids=lambda protocol: protocol.name
+)
+def test_indexing_and_verifying(benchmark, market, protocol):
+    (split,) = benchmark(read, protocol, market)
+
+    assert len(split.gallery) == protocol.counts.gallery

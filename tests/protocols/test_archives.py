@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.archives import Limits, checksums, extract
+from protocols.archives import Limits, checksums, extract, file_paths
 from retable.errors import DataError
 
 FILES = {"release/query/0001.jpg": b"one", "release/readme.txt": b"all " * 500}
@@ -97,6 +97,49 @@ def test_a_name_that_hides_its_end_is_refused(tmp_path, refuse):
     archive.write_bytes(archive.read_bytes().replace(b"query#", b"query\0"))
 
     refuse(archive, "outside of the folder|damaged")
+
+
+def folder_entry(name):
+    entry = tarfile.TarInfo(name)
+    entry.type = tarfile.DIRTYPE
+    return entry
+
+
+@pytest.mark.parametrize("top", [".", "./"])
+def test_folders_may_be_there_twice_and_so_may_the_one_that_all_lie_in(tmp_path, folder, top):
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as package:
+        for name in (top, "release", "./release/", top):
+            package.addfile(folder_entry(name))
+        entry = tarfile.TarInfo("./release/file")
+        entry.size = 1
+        package.addfile(entry, io.BytesIO(b"x"))
+
+    extract(archive, folder)
+
+    assert contents(folder) == {"release/file": b"x"}
+    assert file_paths(archive) == ["release/file"]
+    extract(zipped(tmp_path / "a.zip", {"./": b"", "a/": b""} | {"./a/b": b"x"}), folder / "release")
+    assert contents(folder) == {"release/file": b"x", "release/a/b": b"x"}
+
+
+@pytest.mark.parametrize(("first", "second"), [("release", "release/"), ("release/", "release")])
+def test_a_file_with_the_name_of_a_folder_is_refused(tmp_path, refuse, first, second):
+    refuse(zipped(tmp_path / "a.zip", {first: b"", second: b""}), "is there twice")
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_files_are_listed_as_they_would_be_written(tmp_path, pack):
+    litter = {"__MACOSX/release/._0001.jpg": b"", "release/.DS_Store": b""}
+
+    assert sorted(file_paths(pack(tmp_path / "a", litter | FILES))) == sorted(FILES)
+    with pytest.raises(DataError, match="outside of the folder"):
+        file_paths(pack(tmp_path / "b", FILES | {"../out": b""}))
+
+
+@pytest.mark.parametrize("name", ["release\\0001.jpg", "release/a:b"])
+def test_a_name_of_another_system_is_to_be_unpacked_by_hand(tmp_path, refuse, name):
+    refuse(zipped(tmp_path / "a.zip", {name: b"x"}), "names no file everywhere: unpack the archive by hand")
 
 
 def test_an_entry_that_is_there_twice_is_refused(tmp_path, refuse):
@@ -204,7 +247,7 @@ def test_what_is_no_archive_is_named(tmp_path, refuse, content):
     archive = tmp_path / "a.zip"
     archive.write_bytes(content)
 
-    refuse(archive, "no archive, or a truncated or damaged one")
+    refuse(archive, r"^[^\n]*no archive, or a truncated or damaged one \([^\n]+\); expected[^\n]*$")
 
 
 def test_an_archive_of_nothing_is_named(tmp_path, refuse):

@@ -138,6 +138,35 @@ def test_a_list_that_contradicts_itself_or_the_images_is_named(damaged):
         assert "cuhk03_new_protocol_config_labeled.mat" in str(error.value)
 
 
+def test_numbers_may_be_stored_in_any_type(damaged):
+    protocol = PROTOCOLS.get("cuhk03-np-labeled/mat")()
+    expected = protocol.load(damaged)
+    numbers = ("labels", "camId", "train_idx", "query_idx", "gallery_idx")
+
+    rewrite(damaged, "labeled", **{name: variable(damaged, name).astype(float) for name in numbers})
+
+    assert protocol.load(damaged) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "match"),
+    [
+        ("query_idx", np.array([[np.nan]]), "query_idx is float64, expected whole numbers"),
+        ("query_idx", {"a": 1}, "query_idx is .*, expected whole numbers"),
+        ("camId", np.array([["a"]], object), "camId is .*, expected whole numbers"),
+        ("filelist", np.array([[1.0]]), "filelist, row 1: .*, expected a file name"),
+        ("filelist", {"a": 1}, "filelist, row 1: .*, expected a file name"),
+        ("filelist", np.array([np.zeros((0, 0)), "a"], object), "filelist, row 1: .*, expected a file name"),
+        ("filelist", np.array(["a", np.array(["a", "b"])], object), "filelist, row 2: .*, expected a file"),
+    ],
+)
+def test_a_variable_of_another_kind_is_named(damaged, name, values, match):
+    rewrite(damaged, "labeled", **{name: values})
+
+    with pytest.raises(DataError, match=rf"config_labeled\.mat: {match}"):
+        PROTOCOLS.get("cuhk03-np-labeled/mat")().load(damaged)
+
+
 def test_a_missing_or_foreign_list_is_named(damaged):
     path = config_of(damaged, "detected")
     path.write_bytes(b"<html>")

@@ -144,15 +144,13 @@ def test_an_interrupted_run_leaves_nothing_and_is_simply_run_again(root, at):
     assert len(read_release(root).records("detected")) == 10 * sum(PAIRS)
 
 
-@pytest.mark.parametrize("damage", ["an image is gone", "test sets are gone", "a folder is gone", "edited"])
+@pytest.mark.parametrize("damage", ["an image is gone", "a folder is gone", "edited"])
 def test_what_is_no_longer_whole_is_unpacked_again(root, damage):
     write_mat(root / "cuhk-03.mat", {})
     prepare(root)
     match damage:
         case "an image is gone":
             (root / "images_labeled" / "1_001_1_01.png").unlink()
-        case "test sets are gone":
-            (root / "testsets.json").unlink()
         case "a folder is gone":
             shutil.rmtree(root / "images_detected")
         case "edited":
@@ -162,6 +160,31 @@ def test_what_is_no_longer_whole_is_unpacked_again(root, damage):
 
     release = read_release(root)
     assert [len(release.records(kind)) for kind in ("labeled", "detected")] == [80, 80]
+
+
+def test_images_of_unknown_origin_are_never_removed(root):
+    write_mat(root / "cuhk-03.mat", {})
+    mine = root / "images_labeled" / "mine.png"
+    mine.parent.mkdir()
+    mine.touch()
+
+    with pytest.raises(
+        DataError, match=r"testsets.json is not there, so that images_labeled may be somebody"
+    ):
+        prepare(root)
+    assert names(root) == ["cuhk-03.mat", "images_labeled"] and mine.exists()
+
+
+def test_a_run_killed_before_all_folders_appeared_is_simply_run_again(root):
+    write_mat(root / "cuhk-03.mat", {})
+    prepare(root)
+    (root / "images_labeled").rename(root / ".images_labeled.machine.1.partial")
+    with pytest.raises(DataError, match="images_labeled: holds 0 images, expected 80; run python -m"):
+        read_release(root).records("labeled")
+
+    prepare(root)
+
+    assert len(read_release(root).records("labeled")) == 80
 
 
 def test_a_rendered_street_unpacks_into_the_images_it_was_packed_from(layout_street, tmp_path):
@@ -228,12 +251,38 @@ def test_a_file_of_another_data_set_is_named_with_what_it_holds(root):
             r"labeled\{2\}\{1,7\}: found uint8",
         ),
         ({"cells": {("detected", 1, 1, 1): np.zeros((5, 4, 3))}}, r"detected\{1\}\{1,1\}: found float64"),
+        ({"cells": {("labeled", 1, 1, 1): np.zeros((5, 4), np.uint8)}}, r"found uint8 of shape \(4, 5\)"),
+        ({"cells": {("labeled", 1, 1, 1): np.float64(1)}}, r"\{1,1\}: found float64 of shape \(\)"),
+        ({"testsets": (((1, 2.5),),)}, r"cuhk-03.mat: testsets\{1\} is float64, expected whole numbers"),
+        ({"testsets": (((1, np.nan),),)}, r"testsets\{1\} is float64, expected whole numbers"),
     ],
 )
 def test_a_file_of_another_shape_is_named_with_what_was_expected(root, wrong, match):
     write_mat(root / "cuhk-03.mat", **({"cells": {}} | wrong))
 
     with pytest.raises(DataError, match=match):
+        prepare(root)
+    assert names(root) == ["cuhk-03.mat"]
+
+
+@pytest.mark.parametrize("thing", ["group", "type", "nothing"])
+@pytest.mark.parametrize("variable", ["labeled", "testsets", "cell of labeled"])
+def test_what_is_no_array_is_named(root, thing, variable):
+    write_mat(root / "cuhk-03.mat", {})
+    with h5py.File(root / "cuhk-03.mat", "a") as mat:
+        match thing:
+            case "group":
+                mat.create_group("odd")
+            case "type":
+                mat["odd"] = np.dtype("f8")
+            case "nothing":
+                mat["odd"] = h5py.Empty("f8")
+        cells = mat[variable.split()[-1]]
+        if variable.startswith("cell"):
+            cells = mat[cells[0, 0]]
+        cells[0, 0] = mat["odd"].ref
+
+    with pytest.raises(DataError, match=r"cuhk-03.mat: (labeled|testsets)\{1\}.*: found .* of shape \(\)"):
         prepare(root)
     assert names(root) == ["cuhk-03.mat"]
 
@@ -285,7 +334,7 @@ def test_test_sets_that_were_edited_are_refused(root):
 
     del stated["images"]
     (root / "testsets.json").write_text(json.dumps(stated))
-    with pytest.raises(DataError, match=r"testsets.json: damaged .*remove it, then run python"):
+    with pytest.raises(DataError, match=r"testsets.json: damaged .*; run python"):
         read_release(root)
 
 

@@ -1,7 +1,9 @@
 """Whether a copy of a data set is whole, and what is wrong with it if not."""
 
 import json
+import os
 import shutil
+import struct
 
 import pytest
 from PIL import Image
@@ -115,6 +117,65 @@ def test_every_kind_of_damage_is_found_and_whole_files_are_not(tmp_path):
 
     assert found == {"short.png", "short.bmp", "short.jpg", "empty.jpg"}
     assert sum(seen) == 7
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_that_swells_is_corrupt_and_ends_nothing(tmp_path):
+    for name in ("1.bmp", "2.bmp", "3.bmp"):
+        Image.new("RGB", (64, 128)).save(tmp_path / name)
+    huge = bytearray((tmp_path / "2.bmp").read_bytes())
+    huge[18:26] = struct.pack("<ii", 60_000, 60_000)
+    (tmp_path / "2.bmp").write_bytes(huge)
+
+    ((path, fault),) = unreadable(sorted(tmp_path.iterdir()))
+
+    assert path.name == "2.bmp" and fault.startswith("DecompressionBombError: Image size")
+
+
+def test_only_a_batch_of_images_waits_to_be_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr("protocols.doctor.BATCH", 10)
+    taken, opened = [], []
+    images = (taken.append(n) or tmp_path / str(n) for n in range(100))
+
+    faults = [len(taken) - sum(opened) for _ in unreadable(images, opened.append)]
+
+    assert len(faults) == 100 and max(faults) < 10
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_the_right_to_read_it_is_damaged(data_root):
+    query = data_root / MARKET.folder / "query"
+    query.chmod(0)
+    try:
+        finding = examine(MARKET, data_root)
+    finally:
+        query.chmod(0o755)
+
+    assert finding.state == "damaged" and "Permission denied" in finding.problems[0]
+
+
+def test_frames_and_boxes_count_as_images(layout_street, tmp_path):
+    shutil.copytree(layout_street("mars"), tmp_path / "MARS")
+
+    code, rows = doctor("mars", "mars/torchreid", "--data-root", tmp_path, "--quick")
+
+    frames = {
+        part: len(list((tmp_path / "MARS" / part).rglob("*.jpg"))) for part in ("bbox_train", "bbox_test")
+    }
+    junk = len(list((tmp_path / "MARS" / "bbox_test" / "00-1").iterdir()))
+    assert code == 0
+    assert [row["images"] for row in rows] == [sum(frames.values()), sum(frames.values()) - junk]
+
+
+def test_corrupt_frames_are_named(layout_street, tmp_path):
+    shutil.copytree(layout_street("mars"), tmp_path / "MARS")
+    frame = next((tmp_path / "MARS" / "bbox_test" / "00-1").iterdir())
+    frame.write_bytes(b"")
+
+    _, rows = doctor("mars", "mars/torchreid", "--data-root", tmp_path)
+
+    assert [len(row["problems"]) for row in rows] == [1, 0]
+    assert f"corrupt: {frame}" in rows[0]["problems"][0]
 
 
 def test_a_release_that_is_not_prepared_is_not_called_damaged(layout_street, tmp_path):

@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from protocols import PROTOCOLS
 from protocols.files import count, locate, read
@@ -152,6 +154,35 @@ def test_ground_truth_tells_whose_gallery_image_is_missing(real_release):
 
     with pytest.raises(DataError, match=rf"gallery images of identity {pids[3]:04d} or of one before it"):
         read(MARKET, real_release)
+
+
+@pytest.mark.parametrize("position", [0, 9_999])
+def test_ground_truth_that_counts_from_0_or_past_the_end_is_noticed(real_release, position):
+    first = min((real_release / "gt_query").glob("*_good.mat"))
+    savemat(first, {"good_index": np.array([[position]], np.uint16)})
+
+    with pytest.raises(DataError, match=rf"gallery images of identity {first.name[:4]} or of one before"):
+        read(MARKET, real_release)
+
+
+def test_ground_truth_is_not_opened_for_a_gallery_of_the_right_size(real_release, monkeypatch):
+    (split,) = load(real_release)
+    for file in (real_release / "gt_query").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"_good\.mat: no MATLAB 5 file"):
+        MARKET.explain(real_release, split)
+
+    monkeypatch.setattr("protocols.market1501.GALLERY_IMAGES", len(split.gallery))
+
+    assert MARKET.explain(real_release, split) == []
+
+
+def test_what_macos_puts_beside_files_is_passed_over(release):
+    image = next((release / "query").glob("*.jpg"))
+    expected = read(MARKET, release)
+    image.with_name(f"._{image.name}").touch()
+
+    assert read(MARKET, release) == expected
 
 
 def test_a_damaged_manifest_is_named(release):

@@ -161,6 +161,7 @@ def test_the_number_of_boxes_is_verified(release):
     found = differences(MULTI, release, load_multi_query(release))
 
     assert "boxes of queries: found 8, expected 12,688" in found
+    assert "images in gt_bbox: found 10, expected 25,259" in found
 
 
 @pytest.mark.parametrize("protocol", [OPENREID, MULTI], ids=lambda protocol: protocol.name)
@@ -206,10 +207,14 @@ def distractors(release):
 
 
 @given(
-    camid=st.integers(1, 3), sequence=st.integers(1, 30), frame=st.integers(0, 10**7), box=st.integers(0, 999)
+    camid=st.integers(1, 3),
+    sequence=st.integers(1, 30),
+    frame=st.integers(0, 10**7),
+    box=st.integers(0, 999),
+    ending=st.sampled_from([".jpg", ".jpg.jpg"]),
 )
-def test_every_name_of_a_distractor_is_read(tmp_path_factory, camid, sequence, frame, box):
-    name = f"0000_c{camid}s{sequence}_{frame:06d}_{box:02d}.jpg"
+def test_every_name_of_a_distractor_is_read(tmp_path_factory, camid, sequence, frame, box, ending):
+    name = f"0000_c{camid}s{sequence}_{frame:06d}_{box:02d}{ending}"
 
     assert parse_camid(tmp_path_factory.getbasetemp(), name) == camid
 
@@ -230,6 +235,7 @@ def test_another_file_among_the_distractors_is_named(release, distractors, name)
     [
         "Market-1501-v15.09.15/distractors_500k",
         "Market-1501-v15.09.15/distractors_500k/images",
+        "Market-1501-v15.09.15/images",
         "distractors_500k",
         "distractors_500k/images",
     ],
@@ -244,7 +250,7 @@ def test_distractors_are_found_inside_and_beside(release, place):
 @pytest.mark.parametrize("protocol", MORE.values(), ids=lambda protocol: protocol.name)
 def test_without_them_it_is_said_where_they_are_expected(release, protocol):
     with pytest.raises(
-        Absent, match=r"v15\.09\.15/distractors_500k: no such folder, and none of that name beside Market"
+        Absent, match=r"v15\.09\.15: no folder distractors_500k or images, and no distractors_500k beside"
     ):
         protocol.load(release)
 

@@ -10,6 +10,7 @@ from protocols import PROTOCOLS
 from protocols.files import read
 from protocols.mars import load
 from retable.errors import DataError
+from tests.protocols.empty_files import write_empty
 
 MARS = PROTOCOLS.get("mars")()
 TORCHREID = PROTOCOLS.get("mars/torchreid")()
@@ -107,9 +108,11 @@ def test_numbers_may_be_stored_in_any_type(root, dtype):
 
 
 def test_the_first_row_is_1_in_unsigned_numbers_too(root):
+    write_rows(root, "test", rows_of(TEST[2:]))
+    write_names(root, "test", names_of(TEST[2:]))
     write_query(root, [1], np.uint8)
 
-    assert labels(load(root)[0].query) == [TEST[0]]
+    assert labels(load(root)[0].query) == [TEST[2]]
 
 
 def test_line_ends_of_windows_are_no_part_of_names(root):
@@ -159,7 +162,10 @@ def test_a_name_of_another_form_is_named(root, name):
     [
         ([0, 1], r"query_IDX.mat: names tracklet 0, expected different ones of 1\.\.7"),
         ([8], "names tracklet 8"),
-        ([3, 3], "names a tracklet twice"),
+        ([3, 3], "names none, or one twice"),
+        ([], "names none, or one twice"),
+        ([2], "names tracklet 2, which shows nobody to ask for; rows count from 1"),
+        ([1], "names tracklet 1, which shows nobody to ask for"),
     ],
 )
 def test_queries_outside_of_the_gallery_are_named(root, query, match):
@@ -193,10 +199,39 @@ def test_missing_frames_are_named_folder_by_folder(root):
     shutil.rmtree(root / "bbox_train/0003")
     (split,) = load(root)
 
-    assert MARS.explain(root, split) == [
-        "bbox_train/0003: 1 of 1 frames missing, 0003C1T0003F001.jpg first",
-        "bbox_test/0002: 1 of 4 frames missing, 0002C1T0004F002.jpg first",
-    ]
+    found = MARS.explain(root, split)
+
+    assert found[-2:] == ["bbox_train: 1 frames missing: 0003 1", "bbox_test: 1 frames missing: 0002 1"]
+    assert "boxes to train: found 6, expected 509,914" in found
+    assert "boxes to test: found 12, expected 681,089" in found
+    assert "distractor tracklets: found 1, expected 3,248" in found
+    assert "last row of query_IDX: found 6, expected 12,180" in found
+
+
+@pytest.mark.parametrize("protocol", [MARS, TORCHREID], ids=lambda protocol: protocol.name)
+def test_extra_frames_are_named_folder_by_folder(root, protocol):
+    write_empty(
+        root / "bbox_test", ["0002/0002C1T0009F001.jpg", "0002/._x.jpg", "0002/Thumbs.db", "0009/a.jpg"]
+    )
+    (split,) = protocol.load(root)
+
+    assert protocol.explain(root, split)[-1] == "bbox_test: 2 frames extra: 0002 1, 0009 1"
+
+
+def test_many_missing_frames_are_told_in_few_words(root):
+    tracklets = [(pid, 1, 9) for pid in range(1, 1500)]
+    write_names(root, "train", names_of(tracklets))
+    write_rows(root, "train", rows_of(tracklets))
+    shutil.rmtree(root / "bbox_train")
+    (root / "bbox_train").mkdir()
+    (split,) = load(root)
+
+    (line,) = (line for line in MARS.explain(root, split) if line.startswith("bbox_train: "))
+
+    assert line.startswith("bbox_train: 13,491 frames missing: 0001 9, 0002 9, ") and len(line) < 100
+    (root / "bbox_train").rmdir()
+    (root / "bbox_train").touch()
+    assert "bbox_train: a file, expected a folder" in MARS.explain(root, split)
 
 
 @pytest.mark.parametrize("name", ["mars", "mars/torchreid"])
@@ -206,7 +241,6 @@ def test_a_rendered_street_reads_whole(layout_street, name):
     (split,) = read(PROTOCOLS.get(name)(), root)
 
     assert not {record.pid for record in split.train} & {record.pid for record in split.gallery}
-    assert PROTOCOLS.get(name)().explain(root, split) == []
     queries = set(split.query)
     assert (queries <= set(split.gallery)) == (name == "mars")
 
@@ -214,7 +248,7 @@ def test_a_rendered_street_reads_whole(layout_street, name):
 def test_a_list_as_long_as_the_release_is_read(root):
     """681,089 names in 12,180 tracklets: rows and ends pass the bounds of 16 bits."""
     lengths = [56] * 11_189 + [55] * 991
-    tracklets = [(pid % 1500, 1 + pid % 6, frames) for pid, frames in enumerate(lengths, 1)]
+    tracklets = [(1 + pid % 1500, 1 + pid % 6, frames) for pid, frames in enumerate(lengths, 1)]
     names = [
         f"{pid:04d}C{camid}T{number % 10_000:04d}F{frame:03d}.jpg"
         for number, (pid, camid, frames) in enumerate(tracklets, 1)

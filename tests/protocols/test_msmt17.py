@@ -119,11 +119,11 @@ def test_a_rendered_street_reads_whole(layout_street, protocol):
 
 PARTS = {
     "pid": st.integers(0, 9999),
-    "nth": st.integers(0, 999),
+    "nth": st.integers(0, 12_000),
     "camid": st.integers(1, 15),
     "day": st.sampled_from(["0113", "0114", "0302", "0303"]),
     "time": st.sampled_from(["morning", "noon", "afternoon"]),
-    "frame": st.integers(0, 9999),
+    "frame": st.integers(0, 99_999),
     "box": st.integers(0, 40),
     "ending": st.sampled_from([".jpg", "_ex.jpg"]),
 }
@@ -177,6 +177,20 @@ def test_any_other_line_is_an_error_that_shows_it(tmp_path, line):
         read_list(tmp_path / "list_query.txt", tmp_path)
 
 
+def test_bytes_that_are_no_text_are_an_error_that_shows_the_line(tmp_path):
+    (tmp_path / "list_query.txt").write_bytes(f"{GOOD} 7\n".encode() + b"caf\xe9.jpg 7\n")
+
+    with pytest.raises(DataError, match=r"list_query\.txt, line 2: 'caf\ufffd\.jpg 7' is not of MSMT17"):
+        read_list(tmp_path / "list_query.txt", tmp_path)
+
+
+def test_a_mark_of_unicode_and_blank_last_lines_are_read(tmp_path):
+    (tmp_path / "list_query.txt").write_bytes(f"\ufeff{GOOD} 7\r\n\r\n \n".encode())
+    write_empty(tmp_path, [GOOD])
+
+    assert [record.pid for record in read_list(tmp_path / "list_query.txt", tmp_path)] == [7]
+
+
 def test_line_ends_of_other_systems_are_read(tmp_path):
     (tmp_path / "list_query.txt").write_bytes(f"{GOOD} 7\r\n{GOOD} 7 \r\n".encode())
     write_empty(tmp_path, [GOOD])
@@ -199,6 +213,19 @@ def test_a_missing_image_is_named(v1):
         DataError, match=rf"test: 1 images of list_gallery\.txt are missing: {LISTS['list_gallery.txt'][0]};"
     ):
         FULL.load(v1)
+
+
+@ALL
+def test_images_that_no_list_names_are_extra(v1, v2, protocol):
+    root = {v1.name: v1, v2.name: v2}[protocol.folder]
+    (split,) = protocol.load(root)
+    assert protocol.explain(root, split) == []
+
+    train, test = ("train", "test") if root == v1 else ("mask_train_v2", "mask_test_v2")
+    write_empty(root / train, ["0000/copy.jpg", "0000/Thumbs.db", "0000/._copy.jpg"])
+    write_empty(root / test, ["0009/a.jpg"])
+
+    assert protocol.explain(root, split) == [f"extra (2): {train}/0000/copy.jpg, {test}/0009/a.jpg"]
 
 
 def test_a_missing_identity_is_named(v1):

@@ -5,7 +5,7 @@ import platform
 
 import pytest
 
-from retable.files import appearing, write_atomically
+from retable.files import appearing, extending, write_atomically
 
 
 def test_a_file_is_replaced(tmp_path):
@@ -89,6 +89,57 @@ def test_an_empty_folder_gives_way(tmp_path):
         (folder / "image").touch()
 
     assert [path.name for path in (tmp_path / "release").iterdir()] == ["image"]
+
+
+def tree(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A folder with something in it."""
+    (tmp_path / "release" / "mine").mkdir(parents=True)
+    (tmp_path / "release" / "mine" / "image").write_bytes(b"1")
+    return tmp_path / "release"
+
+
+def test_a_folder_is_extended_by_what_is_added(tmp_path, release):
+    with extending(release) as folder:
+        assert (folder / "mine" / "image").read_bytes() == b"1"
+        (folder / "query").mkdir()
+        (folder / "query" / "image").write_bytes(b"2")
+        (folder / "readme").touch()
+        assert tree(release) == ["mine", "mine/image"]
+
+    assert tree(tmp_path / "release") == ["mine", "mine/image", "query", "query/image", "readme"]
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
+    assert not (release / "mine").is_symlink()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_extension_changes_nothing(tmp_path, release, error):
+    def extend():
+        with extending(release) as folder:
+            (folder / "query").mkdir()
+            raise error
+
+    with pytest.raises(error):
+        extend()
+
+    assert tree(tmp_path) == ["release", "release/mine", "release/mine/image"]
+
+
+def test_an_extension_replaces_nothing_and_then_adds_nothing(tmp_path, release):
+    def extend():
+        with extending(release) as folder:
+            for name in ("a", "b", "c"):
+                (folder / name).mkdir()
+            (release / "b").write_bytes(b"somebody else's")
+
+    with pytest.raises(FileExistsError, match="is not an empty folder"):
+        extend()
+
+    assert tree(tmp_path) == ["release", "release/b", "release/mine", "release/mine/image"]
 
 
 def test_only_remains_of_dead_processes_of_this_machine_are_removed(tmp_path):
