@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +61,10 @@ class Split:
         """The lists by name; ``val`` only where there is one."""
         lists = {"train": self.train, "query": self.query, "gallery": self.gallery}
         return lists | ({"val": self.val} if self.val else {})
+
+    def records(self) -> Iterator[Record]:
+        """Those of all lists; one that stands in two of them comes twice."""
+        return chain.from_iterable(self.lists().values())
 
     def digests(self) -> dict[str, str]:
         """32 hexadecimal digits over names and labels of each list, wherever the data lies."""

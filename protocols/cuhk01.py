@@ -89,7 +89,7 @@ def _arrange(root: Path, drawing: Drawing) -> tuple[Split, ...]:
 
 def explain(root: Path, split: Split) -> list[str]:  # noqa: ARG001
     """Which images are missing; every one of the release has a known name."""
-    there = {record.path.name for part in split.lists().values() for record in part}
+    there = {record.path.name for record in split.records()}
     names = (f"{pid:04d}{image:03d}.png" for pid in range(1, PIDS + 1) for image in range(1, IMAGES + 1))
     lacking = [name for name in names if name not in there]
     return [f"missing ({len(lacking):,}): {some(lacking)}"] if lacking else []

@@ -203,15 +203,11 @@ def _explain_folders(root: Path, split: Split, kind: str) -> list[str]:  # noqa:
 
 def _missing_numbers(split: Split, images: int) -> list[str]:
     """Numbers of the images that are not there, where the numbers of those that are go from 1."""
-    numbers = {int(path.stem.rpartition("_")[2]) for path in _paths(split)}
+    numbers = {int(record.path.stem.rpartition("_")[2]) for record in split.records()}
     missing = sorted(set(range(1, images + 1)) - numbers)
     if not missing or len(numbers) + len(missing) != images:
         return []
     return [f"no image has the number {some(missing)} ({len(missing):,} missing)"]
-
-
-def _paths(split: Split) -> list[Path]:
-    return [record.path for part in split.lists().values() for record in part]
 
 
 def _both_trained_and_tested(split: Split) -> list[str]:

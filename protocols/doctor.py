@@ -47,7 +47,7 @@ class Finding:
 
     def records(self) -> set[Record]:
         """Those of all splits, each once."""
-        return {record for split in self.splits for part in split.lists().values() for record in part}
+        return {record for split in self.splits for record in split.records()}
 
 
 def examine(protocol: Protocol, data_root: Path) -> Finding:

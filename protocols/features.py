@@ -231,21 +231,24 @@ def squared_lengths(name: str, chunk: Any, first_row: int, zero_advice: str | No
 
 def drop_pages(array: Any) -> None:
     """Give back the memory of a mapped file that was read, where nothing can get lost by it."""
-    base = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        if isinstance(base, np.memmap) and base.mode == "c":  # changes live in memory alone
-            return
-        base = getattr(base, "base", None)
-    if base is not None and hasattr(base, "madvise"):
-        base.madvise(mmap.MADV_DONTNEED)
+    owners = list(_owners(array))
+    if any(isinstance(owner, np.memmap) and owner.mode == "c" for owner in owners):
+        return  # changes live in memory alone
+    for owner in owners:
+        if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):
+            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def is_mapped(array: Any) -> bool:
     """Whether ``array`` lies in a memory-mapped file."""
-    base = array
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
-    return base is not None
+    return any(isinstance(owner, mmap.mmap) for owner in _owners(array))
+
+
+def _owners(array: Any) -> Iterator[Any]:
+    """``array``, what it is a view of, and so on, to the file that is mapped if one is."""
+    while array is not None:
+        yield array
+        array = getattr(array, "base", None)
 
 
 def _spans(rows: Any) -> Iterator[tuple[int, int]]:
