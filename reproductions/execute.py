@@ -21,11 +21,12 @@ from protocols import Split
 from protocols.files import read
 from protocols.ranking import Ranks
 from reproductions.checkpoint import Checkpoint
+from reproductions.evaluation import Gallery, evaluate
 from reproductions.images import decode
 from reproductions.jobs import Job, Release, Street
 from reproductions.places import cache
 from reproductions.records import SeedRecord, provenance
-from reproductions.training import Entry, Gallery, evaluate, make_accelerator, seed_everything, train
+from reproductions.training import Entry, make_accelerator, seed_everything, train
 from retable.errors import RetableError
 from retable.files import write_atomically
 from retable.progress import progress_bar

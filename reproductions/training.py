@@ -1,11 +1,10 @@
-"""The training loop, and the evaluation of what came out of it."""
+"""The training loop."""
 
 import math
 import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -16,10 +15,6 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from methods.base import Method
-from protocols import Protocol, Record
-from protocols import evaluate as judge
-from protocols.ranking import Labels
-from protocols.results import Result
 from reproductions.augment import cutout, normalise, random_flip
 from reproductions.checkpoint import Checkpoint
 from reproductions.recipe import Recipe
@@ -27,23 +22,6 @@ from reproductions.sampler import pk_batches
 from retable.errors import RetableError
 
 Entry = dict[str, float]
-
-TEST_BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Gallery:
-    """One list of records with its decoded images, uint8 (N, 3, H, W)."""
-
-    records: tuple[Record, ...]
-    images: Tensor
-
-    def labels(self) -> Labels:
-        """Identities and cameras in the order of the images."""
-        return Labels(
-            np.array([record.pid for record in self.records], np.int64),
-            np.array([record.camid for record in self.records], np.int64),
-        )
 
 
 def seed_everything(seed: int, *names: object) -> None:
@@ -155,36 +133,3 @@ def _train_epoch(
         batches, seen = batches + 1, seen + len(batch)
         progress(len(batch))
     return {name: float(total) / batches for name, total in sums.items()}, seen
-
-
-@torch.inference_mode()
-def describe(method: Method, images: Tensor, accelerator: Accelerator) -> Tensor:
-    """Descriptions of uint8 images, float32 on the accelerator's device, in their order."""
-    method.eval()
-    described = []
-    for batch in torch.split(images, TEST_BATCH):
-        with accelerator.autocast():
-            described.append(method.describe(normalise(batch.to(accelerator.device))).float())
-    return torch.cat(described)
-
-
-def evaluate(
-    method: Method, query: Gallery, gallery: Gallery, protocol: Protocol, accelerator: Accelerator
-) -> Result:
-    """Describe both lists, rank the gallery for every query and judge by the protocol's rules."""
-    queries = describe(method, query.images, accelerator)
-    candidates = describe(method, gallery.images, accelerator)
-
-    def distances(start: int, stop: int) -> Tensor:
-        with torch.inference_mode():
-            return method.distance(queries[start:stop], candidates)
-
-    asked, sought = query.labels(), gallery.labels()
-    return judge(
-        protocol,
-        query_pids=asked.pids,
-        query_camids=asked.camids,
-        gallery_pids=sought.pids,
-        gallery_camids=sought.camids,
-        distances=distances,
-    )

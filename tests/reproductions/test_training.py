@@ -8,8 +8,9 @@ import torch
 from methods import METHODS
 from protocols import PROTOCOLS, Record
 from reproductions.checkpoint import Checkpoint
+from reproductions.evaluation import Gallery, evaluate
 from reproductions.recipe import Recipe
-from reproductions.training import Gallery, evaluate, make_accelerator, seed_everything, train
+from reproductions.training import make_accelerator, seed_everything, train
 from retable.errors import RetableError
 
 RECIPE = Recipe(
@@ -127,7 +128,7 @@ def test_evaluation_ranks_by_the_methods_distance(coloured, tmp_path):
     result = evaluate(method, query, gallery, replace(protocol, rules=rules), accelerator)
 
     assert result.queries == 16
-    from reproductions.training import describe
+    from reproductions.evaluation import describe
 
     described = describe(method, images, accelerator).double()
     for q in range(16):
