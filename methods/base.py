@@ -1,6 +1,6 @@
 """What a method is: losses to train by, a description per image, and a distance to rank by."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -37,8 +37,8 @@ class Options(BaseModel):
 class Method(nn.Module):
     """Base class of all methods. Images are normalised floats (B, 3, H, W).
 
-    Subclasses define ``Options`` (a pydantic model) and ``UNSTATED``, take
-    ``(options, num_pids, backbone, weights, network=None)`` and implement ``losses`` and ``describe``.
+    A method is an ``EmbeddingMethod`` or a ``PairMethod``. It defines ``Options`` (a pydantic model) and
+    ``UNSTATED`` and takes ``(options, num_pids, backbone, weights, network=None)``.
 
     Args of subclasses:
         options: an instance of the class's ``Options``.
@@ -64,21 +64,62 @@ class Method(nn.Module):
             complaints = [_complaint(cls.Options, details) for details in error.errors()]
         raise SpecError(f"options of {cls.__name__}: " + "\n".join(complaints))
 
-    def forward(self, images: Tensor, pids: Tensor) -> Mapping[str, Tensor]:
-        """The losses: training wraps the call of the module (mixed precision)."""
-        return self.losses(images, pids)
+    def forward(self, *batch: Tensor) -> Mapping[str, Tensor]:
+        """The losses of a batch: training wraps the call of the module (mixed precision)."""
+        return self.losses(*batch)
+
+    losses: Callable[..., Mapping[str, Tensor]]
+
+
+class EmbeddingMethod(Method):
+    """Base class of methods that describe an image by one vector; they implement the first two."""
 
     def losses(self, images: Tensor, pids: Tensor) -> Mapping[str, Tensor]:
         """Named scalars whose sum is minimised; ``pids`` are labels 0..num_pids-1, shape (B,)."""
         raise NotImplementedError
 
     def describe(self, images: Tensor) -> Tensor:
-        """What is stored per image at test time; for embedding methods (B, D)."""
+        """What is stored per image at test time, (B, D)."""
         raise NotImplementedError
 
     def distance(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Distances between descriptions, (Q, D) x (G, D) -> (Q, G); smaller is more alike."""
         return squared_euclidean(queries, gallery)
+
+
+class PairMethod(Method):
+    """Base class of methods that score pairs of images, so that no vector stands for an image.
+
+    Attributes:
+        tile_bytes: memory that scoring pairs may take beyond its input and output, about.
+    """
+
+    tile_bytes: int = 32 * 2**20
+
+    def losses(self, images: Tensor, pids: Tensor, pairs: Tensor) -> Mapping[str, Tensor]:
+        """Named scalars whose sum is minimised.
+
+        Args:
+            images: (B, 3, H, W).
+            pids: labels 0..num_pids-1, (B,).
+            pairs: (P, 2) places in the batch: who asks, and who is asked about.
+        """
+        raise NotImplementedError
+
+    def describe(self, images: Tensor) -> dict[str, Tensor]:
+        """What is stored per image at test time, each with the images first.
+
+        ``"pooled"`` (B, D) is the vector that a coarse search goes by; feature maps are bfloat16.
+        """
+        raise NotImplementedError
+
+    def distance(self, queries: Mapping[str, Tensor], gallery: Mapping[str, Tensor]) -> Tensor:
+        """Distances of all pairs of two lists of descriptions, float32 (Q, G); smaller is more alike."""
+        raise NotImplementedError
+
+    def pair_distance(self, queries: Mapping[str, Tensor], gallery: Mapping[str, Tensor]) -> Tensor:
+        """The same for P given pairs, one description of each list a pair, float32 (P,)."""
+        raise NotImplementedError
 
 
 def _complaint(options: type[BaseModel], details: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from methods import METHODS
 from methods.backbones import bottleneck, build_backbone
-from methods.base import Method, Options, Unstated
+from methods.base import EmbeddingMethod, Options, Unstated
 from methods.losses import batch_hard_triplet, smoothed_cross_entropy
 from retable.errors import SpecError
 
@@ -292,7 +292,7 @@ def _initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
 
 
 @METHODS.register("sona", version=1)
-class SONA(Method):
+class SONA(EmbeddingMethod):
     """The network of Figure 2: a dilated trunk with attention, a global and a local branch."""
 
     Options = SONAOptions

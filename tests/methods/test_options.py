@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import Field
 
-from methods.base import Method, Options, squared_euclidean
+from methods.base import EmbeddingMethod, Options, squared_euclidean
 from retable.errors import SpecError
 
 
@@ -13,7 +13,7 @@ class Settings(Options):
     margin: float = Field(0.3, ge=0)
 
 
-class Example(Method):
+class Example(EmbeddingMethod):
     Options = Settings
 
 

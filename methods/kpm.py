@@ -1,0 +1,539 @@
+"""KPM: pairs of feature maps, matched position by position, warped onto each other and subtracted.
+
+Shen, Xiao, Li, Yi and Wang, "End-to-End Deep Kronecker-Product Matching for Person Re-identification",
+CVPR 2018. The code that its authors published is of a later paper and has neither the residual
+self-attention nor the hourglass ("later code" below: YantaoShen/kpm_rw_person_reid; "prototype": the
+deleted first version in the history of Cysu/open-reid).
+Shapes: B images, P pairs, Q queries, G gallery images; C channels, h x w positions, N = h w.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods import METHODS
+from methods.backbones import build_backbone
+from methods.base import Options, PairMethod, Unstated
+from methods.kronecker import Similarity, matching_confidence, pooled_warps, soft_warp
+from retable.errors import SpecError
+
+STAGES = {"scale1": "layer4", "scale2": "layer3", "scale3": "layer2"}
+"""The paper's scales, and the ResNet stages whose maps have their size: 1/32, 1/16 and 1/8 of the image."""
+
+COPIES = 4
+"""Tensors of a size that live at once while pairs are scored: vectors, squares, normalised ones and more."""
+
+Size = Annotated[int, Field(ge=1)]
+
+
+class KPMOptions(Options):
+    """Settings of KPM. Those from ``similarity`` on are not in the paper, see ``KPM.UNSTATED``.
+
+    Attributes:
+        matching: what becomes of two maps: "none" subtracts their means over positions (the baseline);
+            "warp" warps one onto the other first (eq. 5 to 8); "confidence" gives the matching confidence
+            to convolutions and never looks at the features again ("w/o warp").
+        attention: whether residual self-attention weights the positions (eq. 9 and 10).
+        scales: the backbone's last map alone, or three maps of an hourglass (section 3.2).
+        combine: "concatenate" has one classifier over the vectors of all scales, "average" one a scale, each
+            with its loss, and averages their confidence ("HG ML").
+        difference: what the mean difference goes through on its way to the classifier.
+        tau_kpm: temperature of the matching.
+        tau_rsa: temperature of the attention.
+        map_size: height and width of the backbone's last map, on which "confidence" depends.
+        similarity: whether features are scaled to length 1 before they are matched.
+        direction: who is warped; "both" averages the scores of both directions.
+        pooling: whether weighted differences are averaged or summed over positions.
+        attention_channels: width of the attention's first convolution.
+        hidden: width of the convolutions over the matching confidence.
+        dropout: before the classifier.
+        classifier_deviation: of the classifier's initial weights.
+    """
+
+    matching: Literal["none", "warp", "confidence"] = "none"
+    attention: bool = False
+    scales: Literal["layer4", "hourglass"] = "layer4"
+    combine: Literal["concatenate", "average"] = "concatenate"
+    difference: Literal["square after pooling", "square before pooling", "absolute"] = "square after pooling"
+    tau_kpm: float = Field(0.05, gt=0)
+    tau_rsa: float = Field(1.0, gt=0)
+    map_size: tuple[Size, Size] = (8, 4)
+
+    similarity: Similarity = "cosine"
+    direction: Literal["gallery to query", "query to gallery", "both"] = "gallery to query"
+    pooling: Literal["mean", "sum"] = "mean"
+    attention_channels: int = Field(256, ge=1)
+    hidden: int = Field(128, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    classifier_deviation: float = Field(0.001, gt=0)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "KPMOptions":
+        if self.attention and self.matching != "warp":
+            raise ValueError(
+                f"attention weights warped differences: it needs matching 'warp', not {self.matching!r}"
+            )
+        if self.difference == "square before pooling" and self.matching != "none":
+            raise ValueError(
+                "difference 'square before pooling' is a setting of the baseline: matching 'none'"
+            )
+        return self
+
+
+UNSTATED = (
+    Unstated(
+        "similarity",
+        ("dot",),
+        "the later code scales both maps to length 1; plain products of ReLU features, in the hundreds, "
+        "would make the softmax at 0.05 one-hot, against the graded maps of Figure 6",
+        when={"matching": "warp"},
+    ),
+    Unstated(
+        "direction",
+        ("query to gallery", "both"),
+        "eq. 8 warps Y onto X and the text introduces the query first; the later code warps the query",
+        when={"matching": "warp"},
+    ),
+    Unstated(
+        "pooling",
+        ("sum",),
+        "eq. 10 sums, section 4.3 and the later code average; batch normalisation takes the factor away but "
+        "for its epsilon",
+    ),
+    Unstated(
+        "attention_channels",
+        (64,),
+        "both convolutions are said to have 256 channels, but the map has one: 256, then 1",
+        when={"matching": "warp", "attention": True},
+    ),
+    Unstated(
+        "hidden",
+        (256,),
+        "'a few' convolutions; the prototype has a 3x3 and a 1x1 one of 128 channels over relative offsets",
+        when={"matching": "confidence"},
+    ),
+    Unstated("dropout", (0.8,), "not mentioned; 0.8 in a command of the later code"),
+    Unstated("classifier_deviation", (0.01,), "later code"),
+)
+
+
+class Map(NamedTuple):
+    """One scale of some images: ``features`` (B, h, w, C), and ``weights`` (B, h, w), alpha of eq. 4."""
+
+    features: Tensor
+    weights: Tensor
+
+    def of(self, images: Tensor | slice) -> "Map":
+        """The same of some of the images."""
+        return Map(self.features[images], self.weights[images])
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """Features (B, N, C) and weights (B, N)."""
+        return self.features.flatten(1, 2), self.weights.flatten(1)
+
+    def mean(self) -> Tensor:
+        """Weighted sum of the features over positions, (B, C)."""
+        features, weights = self.flat()
+        # No matrix product: autocast would round weights to bfloat16, and so a~ of 512 positions away.
+        return (weights[..., None] * features).sum(1)
+
+
+class Comparison(nn.Module):
+    """One scale of two images as one vector, from which a classifier tells whether they show one person.
+
+    Attributes:
+        width: length of the vector, D.
+    """
+
+    width: int
+
+    def forward(self, x: Map, y: Map) -> Tensor:
+        """Vectors of P pairs, image i of ``x`` and image i of ``y``: (P, D)."""
+        raise NotImplementedError
+
+    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:
+        """Vectors of every image of ``x`` with every image of ``y``: (Q, G, D)."""
+        images = len(y.weights)
+        pairs = torch.arange(len(x.weights) * images, device=x.weights.device)
+        tile = max(1, tile_bytes // (4 * self.numbers(y)))
+        vectors = [self(x.of(some // images), y.of(some % images)) for some in torch.split(pairs, tile)]
+        return torch.cat(vectors).view(-1, images, self.width)
+
+    def numbers(self, map_: Map) -> int:
+        """About how many numbers live at once while two images with such maps are compared."""
+        return COPIES * map_.features[0].numel() + 2 * map_.weights[0].numel() ** 2
+
+    def kept(self, map_: Map) -> Map:
+        """What has to be stored of an image to compare it later."""
+        return Map(map_.features.bfloat16(), map_.weights)
+
+
+class MeanDifference(Comparison):
+    """The baseline (section 4.3, Figure 5): maps are averaged over positions and subtracted."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.width = channels
+
+    def forward(self, x: Map, y: Map) -> Tensor:
+        """The mean over positions of x - y, (P, C)."""
+        return x.mean() - y.mean()
+
+    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:  # noqa: ARG002 - nothing is in between
+        """(Q, G, C)."""
+        return x.mean()[:, None] - y.mean()
+
+    def kept(self, map_: Map) -> Map:
+        """The mean alone, as a map of one position."""
+        mean = map_.mean()
+        return Map(mean[:, None, None], torch.ones_like(mean[:, :1, None]))
+
+
+class MeanSquaredDifference(Comparison):
+    """The baseline with its square before the mean over positions (Table 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.width = channels
+
+    def forward(self, x: Map, y: Map) -> Tensor:
+        """The mean over positions of (x - y)^2, (P, C)."""
+        return Map((x.features - y.features).square(), x.weights).mean()
+
+
+class WarpedDifference(Comparison):
+    """delta~ = sum_ij alpha(i, j) (x(i, j) - (Y K~^T)(i, j)), eq. 8 and 10."""
+
+    def __init__(self, channels: int, options: KPMOptions) -> None:
+        super().__init__()
+        self.width = channels
+        self.options = options
+
+    def forward(self, x: Map, y: Map) -> Tensor:
+        """(P, C)."""
+        warped = soft_warp(x.flat()[0], y.flat()[0], self.options.tau_kpm, self.options.similarity)
+        return Map(x.features - warped.view_as(x.features), x.weights).mean()
+
+    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:
+        """(Q, G, C)."""
+        (asking, weights), (asked, _) = x.flat(), y.flat()
+        options = self.options
+        warped = pooled_warps(asking, asked, weights, options.tau_kpm, options.similarity, tile_bytes)
+        return x.mean()[:, None] - warped
+
+
+class ConfidenceVector(Comparison):
+    """Matching confidence straight into convolutions, without the features ("w/o warp", section 4.5).
+
+    The confidence of a position lies over the other image; it is rearranged by relative offset, so that
+    a channel means the same everywhere: (2h - 1) (2w - 1) channels.
+    """
+
+    channel: Tensor
+
+    def __init__(self, options: KPMOptions, finer: int) -> None:
+        super().__init__()
+        self.width = options.hidden
+        self.options = options
+        height, width = self.size = (options.map_size[0] * finer, options.map_size[1] * finer)
+        self.offsets = (2 * height - 1) * (2 * width - 1)
+        self.register_buffer("channel", _relative_offsets(height, width), persistent=False)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(self.offsets, options.hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(options.hidden),
+            nn.ReLU(),
+            nn.Conv2d(options.hidden, options.hidden, 1, bias=False),
+            nn.BatchNorm2d(options.hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Map, y: Map) -> Tensor:
+        """(P, hidden). Raises ``SpecError`` for maps of another size than the network was built for."""
+        if x.features.shape[1:3] != self.size:
+            found = " x ".join(map(str, x.features.shape[1:3]))
+            raise SpecError(
+                f"matching 'confidence' needs maps of {self.size[0]} x {self.size[1]}, found {found}; "
+                "set map_size to 1/32 of the images' height and width"
+            )
+        (asking, _), (asked, _) = x.flat(), y.flat()
+        confidence = matching_confidence(
+            asking, asked, self.options.tau_kpm, self.options.similarity
+        )  # (P, N, N)
+        by_offset = confidence.new_zeros(*confidence.shape[:2], self.offsets)
+        by_offset = by_offset.scatter(2, self.channel.expand_as(confidence), confidence)  # (P, N, offsets)
+        images = by_offset.mT.reshape(-1, self.offsets, *self.size)  # (P, offsets, h, w)
+        vectors: Tensor = self.convolutions(images).mean((2, 3))
+        return vectors
+
+    def numbers(self, map_: Map) -> int:
+        """As of every comparison, and the confidence by offset, as it is made, filled and turned."""
+        return super().numbers(map_) + 3 * map_.weights[0].numel() * self.offsets
+
+
+def _relative_offsets(height: int, width: int) -> Tensor:
+    """Channel of the offset from position i to position j, (N, N)."""
+    rows = torch.arange(height).repeat_interleave(width)
+    columns = torch.arange(width).repeat(height)
+    down = rows - rows[:, None] + height - 1  # (N, N), 0..2h-2
+    right = columns - columns[:, None] + width - 1
+    return down * (2 * width - 1) + right
+
+
+class SelfAttention(nn.Module):
+    """Residual self-attention: weights alpha = 1 + a~ of the positions of X (eq. 9 and 10)."""
+
+    def __init__(self, channels: int, options: KPMOptions) -> None:
+        super().__init__()
+        self.tau = options.tau_rsa
+        inner = options.attention_channels
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(channels, inner, 1), nn.BatchNorm2d(inner), nn.ReLU()),
+            *(nn.Conv2d(inner, 1, 1), nn.BatchNorm2d(1), nn.ReLU()),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """a~, the softmax of a / tau over positions: (B, C, h, w) to (B, h, w)."""
+        a: Tensor = self.layers(x)[:, 0]
+        return (a.flatten(1) / self.tau).softmax(1).view_as(a)
+
+
+class Hourglass(nn.Module):
+    """Maps of three sizes, each with what the smaller ones know (section 3.2, Figure 4).
+
+    A step: halve the channels of the smaller map by a 1x1 convolution, double its size, and add the
+    backbone's map of that size after a 1x1 convolution of its own.
+    """
+
+    def __init__(self, channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.channels = dict(channels)
+        larger = ("scale2", "scale3")
+        smaller = dict(zip(larger, ("scale1", "scale2"), strict=True))
+        self.halve = nn.ModuleDict({s: nn.Conv2d(channels[smaller[s]], channels[s], 1) for s in larger})
+        self.lateral = nn.ModuleDict({s: nn.Conv2d(channels[s], channels[s], 1) for s in larger})
+
+    def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Maps of the backbone by scale, (B, C, h, w), to maps of the same shapes."""
+        out = {"scale1": maps["scale1"]}
+        for scale, before in (("scale2", "scale1"), ("scale3", "scale2")):
+            size = maps[scale].shape[2:]
+            upper = F.interpolate(self.halve[scale](out[before]), size, mode="bilinear", align_corners=False)
+            out[scale] = upper + self.lateral[scale](maps[scale])
+        return out
+
+
+class Verification(nn.Module):
+    """Vectors of some scales to the logits of "different" and "same" (sections 3.1.3 and 3.2).
+
+    Differences are squared, or their absolute value is taken; then come BN, concatenation and one FC layer.
+    """
+
+    def __init__(self, widths: Mapping[str, int], options: KPMOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.norms = nn.ModuleDict({scale: nn.BatchNorm1d(width) for scale, width in widths.items()})
+        self.dropout = nn.Dropout(options.dropout)
+        self.classifier = nn.Linear(sum(widths.values()), 2)
+        nn.init.normal_(self.classifier.weight, std=options.classifier_deviation)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, vectors: Mapping[str, Tensor]) -> Tensor:
+        """(.., D) of each scale to (.., 2)."""
+        normal = [norm(self._even(vectors[scale]).flatten(0, -2)) for scale, norm in self.norms.items()]
+        logits: Tensor = self.classifier(self.dropout(torch.cat(normal, 1)))
+        shape = next(iter(vectors.values())).shape[:-1]
+        return logits.view(*shape, 2)
+
+    def _even(self, vectors: Tensor) -> Tensor:
+        """An even function of differences; what is no difference, or squared already, stays as it is."""
+        if self.options.matching == "confidence" or self.options.difference == "square before pooling":
+            return vectors
+        return vectors.square() if self.options.difference == "square after pooling" else vectors.abs()
+
+
+@METHODS.register("kpm")
+class KPM(PairMethod):
+    """The whole network and its ablations: backbone, hourglass, matching, attention, verification."""
+
+    Options = KPMOptions
+    UNSTATED = UNSTATED
+    options: KPMOptions
+
+    def __init__(
+        self,
+        options: KPMOptions,
+        num_pids: int,  # noqa: ARG002 - pairs know no identities
+        backbone: str,
+        weights: str,
+        network: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.backbone = build_backbone(backbone, weights, **(network or {}))
+        scales = tuple(STAGES) if options.scales == "hourglass" else ("scale1",)
+        self.channels = {scale: self.backbone.channels[STAGES[scale]] for scale in scales}
+        self.hourglass = Hourglass(self.channels) if options.scales == "hourglass" else None
+        self.attention = nn.ModuleDict(
+            {scale: SelfAttention(c, options) for scale, c in self.channels.items() if options.attention}
+        )
+        self.comparisons = nn.ModuleDict(
+            {scale: _comparison(scale, c, options) for scale, c in self.channels.items()}
+        )
+        widths = {scale: comparison.width for scale, comparison in self._comparisons().items()}
+        groups = {"verification": widths}
+        if options.combine == "average":
+            groups = {f"verification_{scale}": {scale: width} for scale, width in widths.items()}
+        self.verifications = nn.ModuleDict({n: Verification(g, options) for n, g in groups.items()})
+
+    def maps(self, images: Tensor) -> dict[str, Map]:
+        """The map of each scale with the weights of its positions."""
+        return {
+            scale: Map(x.permute(0, 2, 3, 1), self._weights(scale, x))
+            for scale, x in self._scales(images).items()
+        }
+
+    def _scales(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps (B, C, h, w) of the backbone, or of the hourglass on it."""
+        stages, x = {}, images
+        for name, stage in self.backbone.stages.items():
+            stages[name] = x = stage(x)
+        maps = {scale: stages[STAGES[scale]] for scale in self.channels}
+        return self.hourglass(maps) if self.hourglass else maps
+
+    def losses(self, images: Tensor, pids: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+        """Cross entropy of "same" and "different" of each classifier, mean over the pairs (section 4.3)."""
+        maps = self.maps(images)
+        asking, asked = ({s: m.of(side) for s, m in maps.items()} for side in pairs.unbind(1))
+        same = (pids[pairs[:, 0]] == pids[pairs[:, 1]]).long()
+        logits = self._logits(asking, asked)
+        return {name: F.cross_entropy(logits[name].float(), same) for name in logits}
+
+    def describe(self, images: Tensor) -> dict[str, Tensor]:
+        """The last map's mean, (B, C) as "pooled", and of each scale what its comparison needs.
+
+        That is ``SCALE`` (B, h, w, C) and ``SCALE_weights`` (B, h, w).
+        """
+        maps = self.maps(images)
+        kept = {scale: comparison.kept(maps[scale]) for scale, comparison in self._comparisons().items()}
+        described = {"pooled": maps["scale1"].features.mean((1, 2), dtype=torch.float32)}
+        for scale, (features, weights) in kept.items():
+            described |= {scale: features, f"{scale}_weights": weights.float()}
+        return described
+
+    def distance(self, queries: Mapping[str, Tensor], gallery: Mapping[str, Tensor]) -> Tensor:
+        """How surely every query and gallery image show different people, log-odds, (Q, G)."""
+        asking, asked = self._kept_maps(queries), self._kept_maps(gallery)
+        total_q, total_g = len(queries["pooled"]), len(gallery["pooled"])
+        width = sum(comparison.width for comparison in self._comparisons().values())
+        pairs = max(1, self.tile_bytes // (4 * COPIES * width))
+        per_query = min(total_q, math.isqrt(pairs))
+        per_image = pairs // per_query
+        out = gallery["pooled"].new_empty(total_q, total_g)
+        for i in range(0, total_q, per_query):
+            some = {scale: map_.of(slice(i, i + per_query)) for scale, map_ in asking.items()}
+            for j in range(0, total_g, per_image):
+                others = {scale: map_.of(slice(j, j + per_image)) for scale, map_ in asked.items()}
+                logits = self._logits(some, others, all_pairs=True)
+                out[i : i + per_query, j : j + per_image] = _different(list(logits.values()))
+        return out
+
+    def pair_distance(self, queries: Mapping[str, Tensor], gallery: Mapping[str, Tensor]) -> Tensor:
+        """The same of pair after pair, (P,)."""
+        asking, asked = self._kept_maps(queries), self._kept_maps(gallery)
+        numbers = sum(c.numbers(asked[scale]) for scale, c in self._comparisons().items())
+        size = max(1, self.tile_bytes // (4 * numbers))
+        out = gallery["pooled"].new_empty(len(gallery["pooled"]))
+        for i in range(0, len(out), size):
+            pairs = slice(i, i + size)
+            logits = self._logits(
+                {scale: map_.of(pairs) for scale, map_ in asking.items()},
+                {scale: map_.of(pairs) for scale, map_ in asked.items()},
+            )
+            out[pairs] = _different(list(logits.values()))
+        return out
+
+    @torch.no_grad()
+    def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
+        """a~ of eq. 9 at each scale, (B, h, w), which sums to 1; nothing without attention.
+
+        Call it in evaluation mode.
+        """
+        maps = self._scales(images)
+        return {scale: attention(maps[scale]) for scale, attention in self.attention.items()}
+
+    @torch.no_grad()
+    def confidence_maps(
+        self, queries: Tensor, gallery: Tensor, tau: float | None = None
+    ) -> dict[str, Tensor]:
+        """K~ of eq. 7 at each scale for pairs of images, (B, h, w, h, w); call it in evaluation mode.
+
+        ``[b, i, j]`` says where position (i, j) of query b finds itself in gallery image b, at the
+        network's own temperature or at ``tau``.
+        """
+        asking, asked = self.maps(queries), self.maps(gallery)
+        tau = tau or self.options.tau_kpm
+        found = {}
+        for scale, map_ in asking.items():
+            x, y = map_.flat()[0], asked[scale].flat()[0]
+            sizes = (*map_.weights.shape, *asked[scale].weights.shape[1:])
+            found[scale] = matching_confidence(x, y, tau, self.options.similarity).view(sizes)
+        return found
+
+    def _comparisons(self) -> dict[str, Comparison]:
+        return cast("dict[str, Comparison]", dict(self.comparisons.items()))
+
+    def _weights(self, scale: str, x: Tensor) -> Tensor:
+        """Importance alpha of eq. 4 and 10, (B, h, w): 1 + a~ or 1, divided by N where means are taken."""
+        ones = torch.ones_like(x[:, 0], dtype=torch.promote_types(x.dtype, torch.float32))
+        alpha = ones + self.attention[scale](x) if scale in self.attention else ones
+        return alpha / ones[0].numel() if self.options.pooling == "mean" else alpha
+
+    def _kept_maps(self, described: Mapping[str, Tensor]) -> dict[str, Map]:
+        return {s: Map(described[s].float(), described[f"{s}_weights"]) for s in self.channels}
+
+    def _logits(
+        self, asking: Mapping[str, Map], asked: Mapping[str, Map], *, all_pairs: bool = False
+    ) -> dict[str, Tensor]:
+        """Logits of each classifier, (P, 2) of given pairs or (Q, G, 2), by the name of its loss."""
+        if self.options.direction == "gallery to query":
+            return self._one_way(asking, asked, all_pairs)
+        back = self._one_way(asked, asking, all_pairs)
+        if all_pairs:
+            back = {name: logits.transpose(0, 1) for name, logits in back.items()}
+        if self.options.direction == "query to gallery":
+            return back
+        return {name: (way + back[name]) / 2 for name, way in self._one_way(asking, asked, all_pairs).items()}
+
+    def _one_way(self, x: Mapping[str, Map], y: Mapping[str, Map], all_pairs: bool) -> dict[str, Tensor]:
+        """Both in the paper's roles: y is warped to x."""
+        vectors = {
+            scale: comparison.all_pairs(x[scale], y[scale], self.tile_bytes)
+            if all_pairs
+            else comparison(x[scale], y[scale])
+            for scale, comparison in self._comparisons().items()
+        }
+        return {name: verification(vectors) for name, verification in self.verifications.items()}
+
+
+def _comparison(scale: str, channels: int, options: KPMOptions) -> Comparison:
+    if options.matching == "confidence":
+        return ConfidenceVector(options, finer=2 ** list(STAGES).index(scale))
+    if options.matching == "warp":
+        return WarpedDifference(channels, options)
+    if options.difference == "square before pooling":
+        return MeanSquaredDifference(channels)
+    return MeanDifference(channels)
+
+
+def _different(logits: list[Tensor]) -> Tensor:
+    """Log-odds of "different" by the mean probability of one classifier or more, from logits (.., 2).
+
+    They order as the probability does, but float32 tells them apart where that is all but 0 or 1.
+    """
+    odds = torch.stack([one[..., 0] - one[..., 1] for one in logits]).float()
+    return F.logsigmoid(odds).logsumexp(0) - F.logsigmoid(-odds).logsumexp(0)
