@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as v2
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -21,6 +22,49 @@ def random_flip(images: Tensor, probability: float) -> Tensor:
     return torch.where(chosen[:, None, None, None], v2.horizontal_flip(images), images)
 
 
+CROP_ATTEMPTS = 10
+"""As in open-reid."""
+
+
+def random_crop(images: Tensor, area: tuple[float, float], aspect: tuple[float, float]) -> Tensor:
+    """Crop each image at random and stretch it to its size again: open-reid's ``RandomSizedRectCrop``.
+
+    Share of the area and height per width are drawn evenly, up to ten times until the crop fits the
+    image, and then a place; an image for which none fits stays whole. Crops are of the image as it is
+    here: one that had another shape in its release is cropped as if it had been stretched first.
+
+    Args:
+        images: (B, C, H, W) floats.
+        area: least and greatest share of the image, in 0..1.
+        aspect: least and greatest height per width.
+    """
+    height, width = images.shape[-2:]
+    boxes = torch.tensor([0.0, 0.0, height, width]).repeat(len(images), 1)  # top, left, height, width
+    waiting = torch.arange(len(images))
+    for _ in range(CROP_ATTEMPTS):
+        size, shape, down, right = torch.rand(4, len(waiting))
+        pixels = (area[0] + size * (area[1] - area[0])) * height * width
+        tall_per_wide = aspect[0] + shape * (aspect[1] - aspect[0])
+        tall, wide = (pixels * tall_per_wide).sqrt(), (pixels / tall_per_wide).sqrt()
+        drawn = torch.stack([down * (height - tall), right * (width - wide), tall, wide], 1)
+        fits = (tall <= height) & (wide <= width)
+        boxes[waiting[fits]] = drawn[fits]
+        waiting = waiting[~fits]
+    return _stretched(images, boxes.to(images.device))
+
+
+def _stretched(images: Tensor, boxes: Tensor) -> Tensor:
+    """What lies in each image's box (top, left, height, width), at the image's own size; bilinear."""
+    height, width = images.shape[-2:]
+    top, left, tall, wide = boxes.unbind(1)
+    theta = boxes.new_zeros(len(boxes), 2, 3)  # from -1..1 of the box to -1..1 of the image
+    theta[:, 0, 0], theta[:, 0, 2] = wide / width, (2 * left + wide) / width - 1
+    theta[:, 1, 1], theta[:, 1, 2] = tall / height, (2 * top + tall) / height - 1
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    stretched = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return stretched.contiguous(memory_format=torch.channels_last)
+
+
 def cutout(images: Tensor, probability: float, size: int) -> Tensor:
     """Zero one ``size`` x ``size`` square per chosen image, in place (DeVries & Taylor, 2017).
 
@@ -37,3 +81,55 @@ def cutout(images: Tensor, probability: float, size: int) -> Tensor:
     in_columns = (columns >= left) & (columns < left + size)
     square = in_rows[:, :, None] & in_columns[:, None, :] & chosen[:, None, None]
     return images.masked_fill_(square[:, None].to(images.device), 0)
+
+
+ERASING_ATTEMPTS = 100
+"""As in the authors' code; their algorithm tries for ever."""
+
+
+def random_erasing(images: Tensor, probability: float, area: tuple[float, float], aspect: float) -> Tensor:
+    """Zero a rectangle per chosen image, in place (Zhong et al., arXiv:1708.04896, algorithm 1).
+
+    As there, a corner is drawn anywhere in the image, and a rectangle that sticks out is drawn again
+    with size, shape and corner; shapes are even in height per width, not in its logarithm. Filled
+    with 0 after normalisation, which is the mean colour: the paper's variant "RE-M". An image on
+    which none of 100 rectangles fits stays whole. A probability of 0 draws nothing.
+
+    Args:
+        images: (B, C, H, W).
+        probability: chance of each image.
+        area: least and greatest share of the image, in 0..1.
+        aspect: least height per width, in 0..1; the greatest is its inverse.
+    """
+    if not probability:
+        return images
+    height, width = images.shape[-2:]
+    waiting = torch.rand(len(images)).lt(probability).nonzero().flatten()
+    hole = torch.zeros(len(images), height, width, dtype=torch.bool)
+    for _ in range(ERASING_ATTEMPTS):
+        top, left, tall, wide = _rectangles(len(waiting), height, width, area, aspect)
+        fits = (top + tall <= height) & (left + wide <= width)
+        rows = _inside(height, top[fits], tall[fits])
+        columns = _inside(width, left[fits], wide[fits])
+        hole[waiting[fits]] = rows[:, :, None] & columns[:, None, :]
+        waiting = waiting[~fits]
+        if not len(waiting):
+            break
+    return images.masked_fill_(hole[:, None].to(images.device), 0)
+
+
+def _rectangles(
+    count: int, height: int, width: int, area: tuple[float, float], aspect: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Top, left, height and width of random rectangles in whole pixels, (count,) each."""
+    size, shape, top, left = torch.rand(4, count)
+    pixels = (area[0] + size * (area[1] - area[0])) * height * width
+    tall_per_wide = aspect + shape * (1 / aspect - aspect)
+    tall, wide = (pixels * tall_per_wide).sqrt().round(), (pixels / tall_per_wide).sqrt().round()
+    return (top * height).long(), (left * width).long(), tall.long(), wide.long()
+
+
+def _inside(length: int, start: Tensor, extent: Tensor) -> Tensor:
+    """Whether each of ``length`` places lies in the stretches, (B, length)."""
+    places = torch.arange(length)
+    return (places >= start[:, None]) & (places < (start + extent)[:, None])

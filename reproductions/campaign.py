@@ -42,7 +42,12 @@ def announce(
         )
     else:
         lines.append("scale paper: real data and the printed recipe; compared with the published values.")
+    first: dict[str, Job] = {}
     for job in jobs:
+        if job.row_hash in first:
+            lines.append(f"  {job.name} on {job.dataset}: the same network as {first[job.row_hash].name}")
+            continue
+        first[job.row_hash] = job
         done = recorded_seeds(job, records)
         todo = _listed(seed for seed in seeds if seed not in done)
         kept = _listed(seed for seed in seeds if seed in done)
@@ -66,9 +71,13 @@ def run_jobs(
 ) -> None:
     """Run every seed of every job that ``results`` does not hold yet; with ``fresh``, every seed anew.
 
+    Jobs of one network, under several labels, run once.
+
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded.
     """
     records = [] if fresh else load_records(results, jobs[0].paper)
+    networks = {job.row_hash: job for job in reversed(jobs)}  # the first label of each stays
+    jobs = [job for job in jobs if networks[job.row_hash] is job]
     todo = {job: [seed for seed in seeds if seed not in recorded_seeds(job, records)] for job in jobs}
     if not any(todo.values()):
         return

@@ -24,7 +24,11 @@ RUN_COLUMNS = (
     *("row", "dataset", "scale", "seeds", "mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"),
     *("untrained_rank1", "train_seconds", "device", "commit", "row_hash", "note"),
 )
+BESIDE_COLUMNS = ("row", "dataset", "scale", "judged_by", "seeds", "mAP", "rank1", "rank5", "rank10")
 CLAIM_COLUMNS = ("claim", "scale", "verdict", "statement", "details")
+
+SECTIONS = {"runs": RUN_COLUMNS, "beside": BESIDE_COLUMNS, "cells": CELL_COLUMNS, "claims": CLAIM_COLUMNS}
+BESIDE_NOTE = "the same networks under other protocols and rankings: not compared with printed values"
 
 
 def main(
@@ -53,6 +57,7 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
     claims = [a for a in judgement.claims if everything or a.verdict.word != "unrun"]
     return {
         "runs": [run_row(judgement, records) for records in judgement.measured()],
+        "beside": [row for records in judgement.measured() for row in beside_rows(judgement, records)],
         "cells": [cell_row(judgement, answer) for answer in cells],
         "claims": [claim_row(answer) for answer in claims],
     }
@@ -61,9 +66,10 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
 def _print(judgement: Judgement, rows: Mapping[str, Rows], form: Format) -> None:
     mark = "## " if form == "markdown" else ""
     typer.echo(f"{mark}{judgement.paper.key}: {judgement.paper.title}\n\n{summary_line(judgement)}\n")
-    for kind, columns in (("runs", RUN_COLUMNS), ("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
+    for kind, columns in SECTIONS.items():
         if rows[kind]:
-            typer.echo(f"{mark and '###'} {kind}\n".lstrip())
+            note = f": {BESIDE_NOTE}" if kind == "beside" else ""
+            typer.echo(f"{mark and '###'} {kind}{note}\n".lstrip())
             show(rows[kind], columns, form)
             typer.echo("")
 
@@ -87,8 +93,11 @@ def summary_line(judgement: Judgement) -> str:
 def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, object]:
     """One row's seeds by ``RUN_COLUMNS``: mean and sample deviation, cost and provenance."""
     one = records[0]
-    row: dict[str, object] = one.model_dump(include={"row", "dataset", "scale", "row_hash"})
-    row["note"] = "" if judgement.is_present(one) else "changed: not judged"
+    row: dict[str, object] = one.model_dump(include={"dataset", "scale", "row_hash"})
+    row["row"] = _label(judgement, one)
+    row["note"] = judgement.trials.get(one.row_hash, "")
+    if not judgement.is_present(one):
+        row["note"] = "changed: not judged"
     row["seeds"] = len(records)
     for name in ("mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"):
         row[name] = mean_and_deviation([record.metrics[name] for record in records])
@@ -98,6 +107,26 @@ def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, ob
     row["device"] = " / ".join(dict.fromkeys(record.provenance.device for record in records))
     commits = dict.fromkeys((record.provenance.commit or "none")[:7] for record in records)
     return row | {"commit": " ".join(commits)}
+
+
+def beside_rows(judgement: Judgement, records: Sequence[SeedRecord]) -> list[dict[str, object]]:
+    """The same seeds under each other protocol and ranking by ``BESIDE_COLUMNS``."""
+    rows: list[dict[str, object]] = []
+    for name in dict.fromkeys(name for record in records for name in record.beside):
+        scores = [record.beside[name] for record in records if name in record.beside]
+        row: dict[str, object] = records[0].model_dump(include={"dataset", "scale"})
+        row |= {"row": _label(judgement, records[0]), "judged_by": name, "seeds": len(scores)}
+        row |= {
+            metric: mean_and_deviation([one[metric] for one in scores])
+            for metric in ("mAP", "rank1", "rank5", "rank10")
+        }
+        rows.append(row)
+    return rows
+
+
+def _label(judgement: Judgement, record: SeedRecord) -> str:
+    """All labels of a network, for example ``Baseline = CE``; of one that was changed, its own."""
+    return " = ".join(judgement.labels(record)) or record.row
 
 
 def mean_and_deviation(scores: Sequence[float]) -> str:

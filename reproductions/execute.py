@@ -1,7 +1,7 @@
 """One seed of one job: from images on disk to a record in ``results/``."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,19 +14,22 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from rich.console import Console
 from safetensors.torch import save as to_safetensors
+from torch import Tensor
 
 from methods import METHODS
 from methods.base import Method
-from protocols import Split
+from protocols import Protocol, Split
 from protocols.files import read
+from protocols.leaks import refuse_leaks
 from protocols.ranking import Ranks
 from reproductions.checkpoint import Checkpoint
-from reproductions.evaluation import Gallery, evaluate
+from reproductions.evaluation import Judged, Lists, evaluate, labels_of, pool
 from reproductions.images import decode
 from reproductions.jobs import Job, Release, Street
 from reproductions.places import cache
 from reproductions.records import SeedRecord, provenance
-from reproductions.training import Entry, make_accelerator, seed_everything, train
+from reproductions.sampler import images_per_epoch
+from reproductions.training import Entry, make_accelerator, refuse_misfit, seed_everything, train
 from retable.errors import RetableError
 from retable.files import write_atomically
 from retable.progress import progress_bar
@@ -40,24 +43,37 @@ class Artefacts:
     ranks: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """A split with its images, resized to one size."""
+    """A split with its images, resized to one size.
+
+    Attributes:
+        split: what is trained on, and judged first.
+        train: images of its training list, uint8 (N, 3, H, W).
+        test: every test image of all protocols, once; likewise.
+        lists: what each protocol asks about them, the split's own first.
+        names: what each protocol's scores are filed under.
+    """
 
     split: Split
-    train: Gallery
-    query: Gallery
-    gallery: Gallery
+    train: Tensor
+    test: Tensor
+    lists: tuple[Lists, ...]
+    names: dict[str, str]
 
     @property
     def num_pids(self) -> int:
         """Number of training identities."""
-        return len({record.pid for record in self.train.records})
+        return len({record.pid for record in self.split.train})
 
-    def labels(self) -> torch.Tensor:
+    def labels(self) -> Tensor:
         """(N,) identities of the training images as 0..num_pids-1, in the order of their labels."""
-        pids = self.train.labels().pids
+        pids = labels_of(self.split.train).pids
         return torch.from_numpy(np.searchsorted(np.unique(pids), pids))
+
+    def beside(self, judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
+        """The metrics of each, by protocol, split if there are several, and way of ranking."""
+        return {f"{self.names[one.protocol]} {one.way}".strip(): one.result.metrics for one in judged}
 
 
 def run_seed(
@@ -80,14 +96,18 @@ def run_seed(
         after_epoch: called with each new epoch's entry.
         run_id: the tracking run that belongs to this seed.
 
-    Raises ``RetableError`` for missing or damaged data, weights or checkpoints, and a full disk.
+    Raises ``RetableError`` for missing or damaged data, weights or checkpoints, a recipe that does not
+    fit the method, and a full disk.
     """
     started = time.time()
     accelerator = make_accelerator(pick_device(device), job.recipe.precision)
-    data = load_data(job.data, job.recipe.height, job.recipe.width, accelerator.device, console)
+    size = job.recipe.height, job.recipe.width
+    data = load_data(job.data, job.beside, *size, accelerator.device, console)
     method = build(job, seed, data.num_pids).to(accelerator.device)
+    refuse_misfit(method, job.recipe)
     state = _train(job, seed, method, data, accelerator, console, after_epoch)
-    result = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
+    first, *others = evaluate(method, data.test, data.lists, accelerator, job.recipe.ranking, console)
+    result = first.result
     record = SeedRecord(
         paper=job.paper,
         table=job.table,
@@ -101,6 +121,7 @@ def run_seed(
         headline=result.headline,
         metrics=result.metrics,
         bounds=result.bounds,
+        beside=data.beside(others),
         untrained=state.untrained,
         history=state.history,
         provenance=provenance(started, device_name(accelerator.device), data.split.digests()),
@@ -141,17 +162,39 @@ def build(job: Job, seed: int, num_pids: int) -> Method:
 
 @lru_cache(maxsize=1)
 def load_data(
-    source: Street | Release, height: int, width: int, device: torch.device, console: Console
+    source: Street | Release,
+    beside: tuple[Protocol, ...],
+    height: int,
+    width: int,
+    device: torch.device,
+    console: Console,
 ) -> Data:
-    """The one split of ``source``, verified and decoded; kept for the next seed."""
-    (split,) = read(source.protocol, source.folder(cache(), console))
-    total = len(split.train) + len(split.query) + len(split.gallery)
-    with progress_bar(console, "decoding", total) as bar:
-        train, query, gallery = (
-            Gallery(records, decode(records, height, width, device, bar.advance))
-            for records in (split.train, split.query, split.gallery)
+    """The one split of ``source``, verified and decoded, and what protocols beside it ask.
+
+    A protocol beside it that has several splits asks about its first. Kept for the next seed.
+
+    Raises:
+        RetableError: the protocol has several splits, or several images a record.
+        DataError: a file is missing or damaged, or a protocol beside it tests who is trained on.
+    """
+    root, judge = source.folder(cache(), console), source.protocol
+    splits = read(judge, root)
+    if len(splits) > 1:
+        raise RetableError(
+            f"{judge.name}: {len(splits)} splits, and a run trains on one; expected a protocol of one split"
         )
-    return Data(split, train, query, gallery)
+    judges, names = [(judge, splits[0])], {judge.name: judge.name}
+    for other in beside:
+        first, *rest = read(other, root)
+        refuse_leaks(judges[0], (other, first))
+        judges.append((other, first))
+        names[other.name] = f"{other.name} split {first.name}" if rest else other.name
+    tested, lists = pool(judges)
+    with progress_bar(console, "decoding", len(splits[0].train) + len(tested)) as bar:
+        train, test = (
+            decode(records, height, width, device, bar.advance) for records in (splits[0].train, tested)
+        )
+    return Data(splits[0], train, test, lists, names)
 
 
 def _train(
@@ -168,16 +211,14 @@ def _train(
     identity = f"{job.row_hash}/seed-{seed}"
     resumed = Checkpoint.load(file, identity)
     if resumed is None:
-        before = evaluate(method, data.query, data.gallery, job.data.protocol, accelerator)
-        state = Checkpoint(identity, 0, {}, {}, [], before.metrics)
+        (before,) = evaluate(method, data.test, data.lists[:1], accelerator, job.recipe.ranking[:1], console)
+        state = Checkpoint(identity, 0, {}, {}, [], before.result.metrics)
     else:
         state = resumed
-    images_per_epoch = data.num_pids // job.recipe.ids_per_batch * job.recipe.batch_size
-    total, done = (images_per_epoch * epochs for epochs in (job.recipe.epochs, state.epoch))
+    an_epoch = images_per_epoch(data.labels(), job.recipe)
+    total, done = (an_epoch * epochs for epochs in (job.recipe.epochs, state.epoch))
     with progress_bar(console, f"{job.row} seed {seed}", total, done) as bar:
-        epochs = train(
-            method, data.train.images, data.labels(), job.recipe, seed, accelerator, resumed, bar.advance
-        )
+        epochs = train(method, data.train, data.labels(), job.recipe, seed, accelerator, resumed, bar.advance)
         for entry, optimizer in epochs:
             state = Checkpoint(
                 identity,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -14,9 +14,9 @@ from methods import METHODS
 from protocols import PROTOCOLS, Protocol
 from protocols.crosswalk import SIZES, STREET_VERSION, Dials, size_named, street
 from protocols.files import locate_release
-from reproductions.paper import Paper, RunScale
+from reproductions.paper import Dataset, Paper, RunScale
 from reproductions.recipe import TRAINING_VERSION, Recipe
-from retable.errors import WeightsError
+from retable.errors import RetableError, SpecError, UnknownName, WeightsError
 from retable.progress import progress_bar
 
 STREET = "crosswalk"
@@ -33,11 +33,12 @@ class Street:
     size: str = "default"
     seed: int = 0
     dials: Dials = DIALS
+    judged_by: str = "market1501"
 
     @property
     def protocol(self) -> Protocol:
-        """Whose layout and rules it has."""
-        return PROTOCOLS.get("market1501")()
+        """Whose rules it has; its layout is Market-1501's."""
+        return PROTOCOLS.get(self.judged_by)()
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides its bytes."""
@@ -80,6 +81,7 @@ class Changes:
         precision: instead of the recipe's.
         options: of the method, instead of the row's and the recipe's.
         street: size of the embedded street, instead of the recipe's.
+        dials: of the embedded street, instead of its defaults.
     """
 
     recipe: RunScale | None = None
@@ -87,6 +89,7 @@ class Changes:
     precision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     street: str | None = None
+    dials: Mapping[str, Any] = field(default_factory=dict)
 
 
 NO_CHANGES = Changes()
@@ -106,7 +109,8 @@ class Job:
         options: what the spec states of the method's options; the rest are its defaults.
         recipe: how it is trained.
         weights: ``"imagenet"``, ``"none"`` or a file.
-        data: where the images come from.
+        data: where the images come from, and the rules that its scores are by.
+        beside: other protocols of the same release that the trained network is judged by, too.
     """
 
     paper: str
@@ -119,6 +123,7 @@ class Job:
     recipe: Recipe
     weights: str
     data: Street | Release
+    beside: tuple[Protocol, ...] = ()
 
     @property
     def name(self) -> str:
@@ -127,20 +132,25 @@ class Job:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the numbers of this job but the seed.
+        """Everything that decides the numbers of this job but the seed, and no label of the row.
+
+        So rows of one network share a hash, and one set of records serves them all. Fields of the
+        recipe at their defaults are left out: see ``Recipe``.
 
         Raises ``WeightsError`` when the weights are a file that is not there.
         """
-        return {
+        apart = {"weights", "method_options", "street"}
+        identity = {
             "method": [self.method, METHODS.version(self.method)],
             "training": TRAINING_VERSION,
             "options": self.options,
-            "recipe": self.recipe.model_dump(mode="json", exclude={"weights", "method_options", "street"}),
+            "recipe": self.recipe.model_dump(mode="json", exclude=apart, exclude_defaults=True),
             "weights": _weights_identity(self.weights),
-            "protocol": [self.data.protocol.name, self.data.protocol.fingerprint()],
+            "protocol": _stated(self.data.protocol),
             "data": self.data.identity(),
             "scale": self.scale,
         }
+        return identity | ({"beside": [_stated(one) for one in self.beside]} if self.beside else {})
 
     @cached_property
     def row_hash(self) -> str:
@@ -161,16 +171,20 @@ def make_job(
     """Resolve a printed row at its scale's own recipe, or with ``changes``.
 
     Raises:
-        UnknownName: no such row or street size, or no protocol for the data set.
+        UnknownName: no such row, street size or dial, or no protocol for the data set.
+        SpecError: a protocol beside the data set's reads another release.
+        RetableError: dials for real data, or outside 0..1.
     """
-    spec, recipe = paper.row(row), paper.recipes[changes.recipe or scale]
+    spec, recipe = paper.row(row), paper.recipe(changes.recipe or scale, row, dataset)
     if changes.precision:
         recipe = Recipe.model_validate(recipe.model_dump() | {"precision": changes.precision})
-    data = (
-        Street(size_named(changes.street or paper.recipes[scale].street).name)
-        if dataset == STREET
-        else Release(PROTOCOLS.get(dataset)(), root or Path())
-    )
+    data: Street | Release
+    if dataset == STREET:
+        size = size_named(changes.street or paper.recipe(scale, row, dataset).street).name
+        data = Street(size, dials=turned(changes.dials), judged_by=paper.street.protocol)
+    else:
+        _refuse_dials(changes.dials, dataset)
+        data = Release(PROTOCOLS.get(dataset)(), root or Path())
     return Job(
         paper=paper.key,
         table=spec.tables[0] if spec.tables else "prose",
@@ -178,11 +192,54 @@ def make_job(
         dataset=dataset,
         scale=scale,
         method=spec.method,
-        options={**spec.options, **recipe.method_options, **changes.options},
+        options=spec.options | spec.options_on.get(dataset, {}) | recipe.method_options | {**changes.options},
         recipe=recipe,
         weights=changes.weights or recipe.weights,
         data=data,
+        beside=_beside(paper, dataset, data.protocol),
     )
+
+
+def turned(dials: Mapping[str, Any]) -> Dials:
+    """The street's dials with some of them turned.
+
+    Raises ``UnknownName`` with near matches, and ``RetableError`` for what is no number in 0..1.
+    """
+    names = [one.name for one in fields(Dials)]
+    for name, value in dials.items():
+        if name not in names:
+            raise UnknownName("dial", name, names)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RetableError(f"--dial {name}={value}: expected a number in 0..1, for example {name}=0.3")
+    return replace(DIALS, **{name: float(value) for name, value in dials.items()})
+
+
+def _refuse_dials(dials: Mapping[str, Any], dataset: str) -> None:
+    if dials:
+        raise RetableError(
+            f"--dial {next(iter(dials))} with {dataset}: only the street has dials; use --scale proxy"
+        )
+
+
+def _beside(paper: Paper, dataset: str, judge: Protocol) -> tuple[Protocol, ...]:
+    """The protocols beside the one that judges; all must read the release that the images come from."""
+    if dataset == STREET:
+        where, names, folder = "street", paper.street.beside, Street().protocol.folder
+    else:
+        known = paper.datasets.get(dataset, Dataset())
+        where, names, folder = f"datasets {dataset!r}", known.beside, judge.folder
+    beside = tuple(PROTOCOLS.get(name)() for name in names)
+    for one in (judge, *beside):
+        if one.folder != folder:
+            raise SpecError(
+                f"papers/{paper.key}/paper.toml: {where}: found protocol {one.name!r}, which reads "
+                f"{one.folder}; expected one that reads {folder}"
+            )
+    return beside
+
+
+def _stated(protocol: Protocol) -> list[str]:
+    return [protocol.name, protocol.fingerprint()]
 
 
 def _weights_identity(weights: str) -> str:

@@ -1,15 +1,16 @@
 """From recorded runs to an answer for every cell and every claim of a paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from protocols import PROTOCOLS, Counts
 from reproductions.claims import ClaimVerdict, judge_claim
+from reproductions.effects import mechanism_jobs
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.paper import PERCENTAGES, Cell, Claim, Paper, RunScale
 from reproductions.records import SeedRecord, by_row_hash
-from reproductions.verdicts import Verdict, judge_cell, judge_exact, seeds_needed, usual_noise
+from reproductions.verdicts import Verdict, Word, judge_cell, judge_exact, seeds_needed, usual_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +18,14 @@ class CellAnswer:
     """What can be said of one printed number.
 
     ``verdict`` is None for numbers that are not ours to judge, and ``reason`` then says why; with a
-    verdict it says what is missing, if anything is.
+    verdict it says what is missing, if anything is. ``readings`` are the words of our seeds against
+    each value that the errata allow, the printed one first; empty where there is only that.
     """
 
     cell: Cell
     verdict: Verdict | None
     reason: str
+    readings: tuple[tuple[str, Word], ...] = ()
 
     @property
     def fails(self) -> bool:
@@ -32,12 +35,21 @@ class CellAnswer:
     @property
     def note(self) -> str:
         """What a reader should know beside the word."""
-        if self.verdict is None or self.verdict.word != "within":
-            return self.reason
-        notes = ["exceeds the printed value"] if self.verdict.exceeds else []
-        if self.verdict.reading and self.verdict.reading != self.cell.printed:
-            notes.append(f"read as {self.verdict.reading}, see errata")
-        return "; ".join(notes)
+        return "; ".join(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        if self.reason:
+            yield self.reason
+        if self.verdict is None:
+            return
+        if self.verdict.exceeds:
+            yield "exceeds the printed value"
+        if self.readings:
+            (printed, word), *others = self.readings
+            yield f"as printed {printed}: {word}"
+            yield from (f"read as {reading}, see errata: {word}" for reading, word in others)
+        elif self.verdict.word == "within" and self.verdict.reading not in (None, self.cell.printed):
+            yield f"read as {self.verdict.reading}, see errata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,7 @@ class Judgement:
     def __init__(self, paper: Paper, records: Sequence[SeedRecord]) -> None:
         self.paper = paper
         self._by_hash = by_row_hash(records)
+        self._hashes: dict[tuple[str, str, RunScale], str] = {}
 
     @cached_property
     def cells(self) -> list[CellAnswer]:
@@ -81,7 +94,7 @@ class Judgement:
             return CellAnswer(cell, None, f"{cell.metric} depends on hardware or data that are not named")
         scores = list(self.scores(cell.row, cell.dataset, cell.metric, "paper").values())
         verdict = judge_cell(cell, scores)
-        return CellAnswer(cell, verdict, self._missing(cell, verdict))
+        return CellAnswer(cell, verdict, self._missing(cell, verdict), _each_reading(cell, scores))
 
     def answer_claim(self, claim: Claim, scale: RunScale) -> ClaimAnswer:
         """Judge one claim, at scale ``proxy`` on the embedded street."""
@@ -103,19 +116,42 @@ class Judgement:
         )
 
     def is_present(self, record: SeedRecord) -> bool:
-        """Whether the record belongs to its row's present definition; only those are judged."""
-        present = self.records(record.row, record.dataset, record.scale).values()
-        return any(other.row_hash == record.row_hash for other in present)
+        """Whether the record belongs to the present definition of a row or of a mechanism's trials."""
+        return bool(self.labels(record)) or record.row_hash in self.trials
+
+    @cached_property
+    def trials(self) -> dict[str, str]:
+        """Hashes of the runs that mechanisms are judged by, with what was turned: ``misalignment 0.15``."""
+        return {
+            job.row_hash: f"{mechanism.dial} {level:g}"
+            for mechanism in self.paper.mechanisms
+            for (_, level), job in mechanism_jobs(self.paper, mechanism).items()
+        }
+
+    def labels(self, record: SeedRecord) -> list[str]:
+        """Labels of all rows that this record stands for, in printed order: one network may have several."""
+        return [
+            label
+            for label, row in self.paper.rows.items()
+            if record.dataset in (STREET, *row.datasets)
+            and self._hash(label, record.dataset, record.scale) == record.row_hash
+        ]
 
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""
-        if dataset != STREET and dataset not in PROTOCOLS.names():
-            return {}
-        return self.records_of(make_job(self.paper, row, dataset, scale))
+        return self._by_hash.get(self._hash(row, dataset, scale), {})
 
     def records_of(self, job: Job) -> dict[int, SeedRecord]:
         """Recorded seeds of a job, in rising order."""
         return self._by_hash.get(job.row_hash, {})
+
+    def _hash(self, row: str, dataset: str, scale: RunScale) -> str:
+        """A row's present hash; empty where the data set has no protocol."""
+        key = row, dataset, scale
+        if key not in self._hashes:
+            known = dataset == STREET or dataset in PROTOCOLS.names()
+            self._hashes[key] = make_job(self.paper, *key).row_hash if known else ""
+        return self._hashes[key]
 
     def scores(self, row: str, dataset: str, metric: str, scale: RunScale) -> Mapping[int, float]:
         """``{seed: score}``; what a paper prints as mAP is the protocol's headline average precision."""
@@ -137,6 +173,16 @@ class Judgement:
                 return f"open with {verdict.n} seeds, {needed} settle a gap of 0: {command} --data-root DIR"
             case _:
                 return ""
+
+
+def _each_reading(cell: Cell, scores: Sequence[float]) -> tuple[tuple[str, Word], ...]:
+    """See ``CellAnswer.readings``; nothing without seeds either."""
+    if not cell.readings or not scores:
+        return ()
+    alone = (
+        cell.model_copy(update={"printed": one, "readings": ()}) for one in (cell.printed, *cell.readings)
+    )
+    return tuple((one.printed, judge_cell(one, scores).word) for one in alone)
 
 
 def _answer_exact(cell: Cell) -> CellAnswer:

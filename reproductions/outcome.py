@@ -8,7 +8,16 @@ from typing import Any
 from rich.console import Console
 from tabulate import tabulate
 
-from reproductions.compare import CELL_COLUMNS, CLAIM_COLUMNS, cell_row, claim_row, mean_and_deviation
+from reproductions.compare import (
+    BESIDE_COLUMNS,
+    BESIDE_NOTE,
+    CELL_COLUMNS,
+    CLAIM_COLUMNS,
+    beside_rows,
+    cell_row,
+    claim_row,
+    mean_and_deviation,
+)
 from reproductions.jobs import Job
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.paper import Paper
@@ -43,8 +52,11 @@ class Outcome:
         return [record for seed, record in self.judgement.records_of(job).items() if seed in self.seeds]
 
     def show(self, console: Console) -> None:
-        """Print measurements, then verdicts (none at scale proxy) and the claims that have runs."""
+        """Print measurements, verdicts (none at scale proxy) and the claims that have runs."""
         console.print(f"\n{self._measurements()}\n", markup=False, highlight=False, soft_wrap=True)
+        if beside := self._beside():
+            console.print(f"{BESIDE_NOTE}\n", markup=False, highlight=False, soft_wrap=True)
+            show(beside, BESIDE_COLUMNS, "table")
         data = self.as_data()
         for name, columns in (("cells", CELL_COLUMNS), ("claims", CLAIM_COLUMNS)):
             if data[name]:
@@ -65,6 +77,7 @@ class Outcome:
                     "dataset": job.dataset,
                     "row_hash": job.row_hash,
                     "seeds": {record.seed: record.metrics for record in self.records(job)},
+                    "beside": {record.seed: record.beside for record in self.records(job)},
                     "untrained": {record.seed: record.untrained for record in self.records(job)},
                 }
                 for job in self.jobs
@@ -83,6 +96,11 @@ class Outcome:
             lines.append((job.row, job.dataset, len(records), *scores, before))
         headers = ("row", "data set", "seeds", *METRICS.values(), "untrained rank-1")
         return str(tabulate(lines, headers, disable_numparse=True))
+
+    def _beside(self) -> list[dict[str, object]]:
+        """The jobs' seeds under other protocols and rankings, each network once."""
+        networks = {job.row_hash: self.records(job) for job in self.jobs}
+        return [row for records in networks.values() for row in beside_rows(self.judgement, records)]
 
     def _answers(self) -> list[CellAnswer]:
         """Answers to the judged cells of the rows and data sets that were run."""

@@ -1,6 +1,8 @@
 """What a paper is once its folder has been read: rows, cells, claims, errata. See ``reproductions.spec``."""
 
+from collections import ChainMap
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -67,10 +69,30 @@ class Table(Data):
     note: str = ""
 
 
+RecipeChanges = dict[RunScale, dict[str, Any]]
+"""For each scale, fields of its recipe with other values."""
+
+
 class Dataset(Data):
-    """A data set that the paper's tables name; ``queries`` is how many a single-query run ranks."""
+    """A data set that the paper's tables name.
+
+    Attributes:
+        queries: how many a single-query run ranks.
+        recipe: what its rows change in the recipes.
+        beside: other protocols of the same release that a network trained for this one is judged by,
+            too. Their scores are shown and never compared with printed ones.
+    """
 
     queries: PositiveInt | None = None
+    recipe: RecipeChanges = {}
+    beside: tuple[str, ...] = ()
+
+
+class OnStreet(Data):
+    """How the embedded street is judged: a protocol of the release in whose layout it is, others beside."""
+
+    protocol: str = "market1501"
+    beside: tuple[str, ...] = ()
 
 
 class RowEntry(Data):
@@ -79,13 +101,17 @@ class RowEntry(Data):
     Attributes:
         method: key of the method registry.
         options: the method's options, where they differ from its defaults.
+        options_on: data set -> options that differ there.
         headline: one of the rows that the paper stands for; they run when none is named.
         datasets: data sets to run it on besides those of its printed cells.
+        recipe: what it changes in the recipes, after what its data set changes.
         note: what a reader of the data should know.
     """
 
     method: str
     options: dict[str, Any] = {}
+    options_on: dict[str, dict[str, Any]] = {}
+    recipe: RecipeChanges = {}
     headline: bool = False
     datasets: tuple[str, ...] = ()
     note: str = ""
@@ -220,6 +246,36 @@ class Claim(ClaimEntry):
     targets: tuple[Target, ...]
 
 
+class Mechanism(Data):
+    """A reason that the paper gives for a gain, tested on the street: does the gain rise with its cause?
+
+    Attributes:
+        id: permanent name inside the paper.
+        rows: labels of two own rows; the first has the part that is said to help.
+        dial: dial of the street (``protocols.crosswalk.dials``) that turns the cause.
+        levels: its settings, rising.
+        metrics: in each of which the gain is looked at.
+        statement: what the paper says, in our words.
+        source: where it says it.
+    """
+
+    id: str
+    rows: tuple[str, str]
+    dial: str
+    levels: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("mAP",)
+    statement: str
+    source: str
+
+    @model_validator(mode="after")
+    def _rises(self) -> "Mechanism":
+        if any(b <= a for a, b in pairwise(self.levels)):
+            raise ValueError(f"levels must rise strictly, found {self.levels}")
+        if self.rows[0] == self.rows[1]:
+            raise ValueError(f"a gain is between two rows, found {self.rows[0]!r} twice")
+        return self
+
+
 class Arithmetic(Data):
     """One recomputation.
 
@@ -274,13 +330,27 @@ class Anomaly(Data):
     reason: str
 
 
+def changed_recipe(recipe: Recipe, scale: RunScale, *changing: Dataset | RowEntry | None) -> Recipe:
+    """``recipe`` with what data set and row change in it, the last one first to be heard.
+
+    Raises ``ValidationError`` (pydantic's) for what is no recipe.
+    """
+    changes = [one.recipe.get(scale, {}) for one in changing if one]
+    if not any(changes):
+        return recipe
+    return Recipe.model_validate(dict(ChainMap(*reversed(changes), recipe.model_dump())))
+
+
 class Paper(Data):
     """Everything that a paper's folder says, checked.
 
     Attributes:
         artefacts: what the authors released: with code or weights a rerun *reproduces*, without it
             *replicates* (ACM terminology, version 1.1).
+        recipes: those of the scales, before data sets and rows change anything; see ``recipe``.
         rows: the paper's own rows by label, in printed order.
+        street: how its rows are judged on the embedded street.
+        mechanisms: what is to be tested by turning the street's dials.
         cells: every printed number, in printed order.
         errata: contradictions; ``statements`` are sentences that check out.
     """
@@ -297,6 +367,8 @@ class Paper(Data):
     unstated: tuple[Unstated, ...]
     tables: dict[str, Table]
     rows: dict[str, Row]
+    street: OnStreet
+    mechanisms: tuple[Mechanism, ...]
     cited: dict[str, Cited]
     cells: tuple[Cell, ...]
     claims: tuple[Claim, ...]
@@ -309,6 +381,10 @@ class Paper(Data):
         if label not in self.rows:
             raise UnknownName(f"row of {self.key}", label, self.rows)
         return self.rows[label]
+
+    def recipe(self, scale: RunScale, row: str, dataset: str) -> Recipe:
+        """A scale's recipe as the row is trained on the data set; a street's key changes nothing."""
+        return changed_recipe(self.recipes[scale], scale, self.datasets.get(dataset), self.row(row))
 
     def table(self, name: str) -> Table:
         """The table called ``name``, for example ``"table5"``. Raises ``UnknownName`` with near matches."""

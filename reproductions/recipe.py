@@ -10,10 +10,16 @@ TRAINING_VERSION = 1
 """Raised with every change of the loop, the sampler or the augmentation that may give other numbers."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Way = Literal["all"] | PositiveInt
+"""How pairs are ranked: all are scored, or this many nearest of a coarse search are."""
 
 
 class Recipe(BaseModel):
     """One training recipe. A paper's folder holds two: ``paper`` (as printed) and ``proxy`` (small).
+
+    A row's hash leaves out every field at its default, so that a new field with a default of "off"
+    leaves old records valid. For the same reason a default is never changed.
 
     Attributes:
         backbone: a timm model name.
@@ -22,19 +28,34 @@ class Recipe(BaseModel):
         height: pixels, after resizing.
         width: pixels, after resizing.
         flip: chance that a training image is mirrored.
+        crop_area: least and greatest share of a training image that a random crop keeps, stretched to its
+            size again (``augment.random_crop``); none unless given.
+        crop_aspect: least and greatest height per width of such a crop.
         cutout_probability: chance that a training image loses a square.
         cutout_size: side of that square in pixels.
-        ids_per_batch: identities in a batch (P).
-        images_per_id: images of each identity in a batch (K).
+        erasing_probability: chance that a training image loses a rectangle (``augment.random_erasing``).
+        erasing_area: least and greatest share of the image that it covers.
+        erasing_aspect: least height per width; the greatest is its inverse.
+        sampler: ``"pk"``, ``"pairs"`` or ``"shuffled"``; see ``reproductions.sampler``.
+        ids_per_batch: for pk, identities in a batch (P).
+        images_per_id: for pk, images of each identity in a batch (K).
+        anchors_per_batch: for pairs, images in a batch that ask.
+        negatives: for pairs, images of others that each is asked about, beside one of its own identity.
+        images_per_batch: for shuffled.
         epochs: number of epochs; they are counted from 1.
-        optimizer: ``"adam"``, with its usual moments (0.9, 0.999).
-        weight_decay: L2 penalty inside Adam.
+        optimizer: ``"adam"``, with its usual moments (0.9, 0.999), or ``"sgd"``.
+        momentum: of SGD.
+        nesterov: whether that momentum is Nesterov's.
+        weight_decay: L2 penalty, added to the gradient.
+        backbone_rate: factor on the learning rate of the method's ``backbone``.
         schedule: ``(first epoch, learning rate)`` in rising order, from epoch 1; each rate holds until
             the next entry.
         method_options: options of the method that only this recipe changes, for example block sizes
             on small maps.
         precision: arithmetic of the forward pass.
         street: size of the embedded street, where that is what is trained on.
+        ranking: ways to rank by a method that scores pairs: ``"all"`` pairs are scored, or the K nearest
+            of a coarse search. The first is what a row's scores are, the others stand beside it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,17 +66,30 @@ class Recipe(BaseModel):
     height: PositiveInt
     width: PositiveInt
     flip: Probability
+    crop_area: tuple[Probability, Probability] | None = None
+    crop_aspect: tuple[Positive, Positive] = (2.0, 3.0)
     cutout_probability: Probability = 0.0
     cutout_size: PositiveInt = 1
-    ids_per_batch: PositiveInt
-    images_per_id: Annotated[int, Field(ge=2)]
+    erasing_probability: Probability = 0.0
+    erasing_area: tuple[Probability, Probability] = (0.02, 0.4)
+    erasing_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3
+    sampler: Literal["pk", "pairs", "shuffled"] = "pk"
+    ids_per_batch: Annotated[int, Field(ge=0)] = 0
+    images_per_id: Annotated[int, Field(ge=0)] = 0
+    anchors_per_batch: PositiveInt = 1
+    negatives: PositiveInt = 1
+    images_per_batch: PositiveInt = 1
     epochs: PositiveInt
-    optimizer: Literal["adam"]
+    optimizer: Literal["adam", "sgd"]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)]
-    schedule: tuple[tuple[int, Annotated[float, Field(gt=0)]], ...]
+    backbone_rate: Positive = 1.0
+    schedule: tuple[tuple[int, Positive], ...]
     method_options: dict[str, Any] = {}
     precision: Literal["bf16", "fp32"]
     street: str = "default"
+    ranking: Annotated[tuple[Way, ...], Field(min_length=1)] = ("all",)
 
     @field_validator("schedule")
     @classmethod
@@ -71,12 +105,33 @@ class Recipe(BaseModel):
             raise ValueError(f"a cutout of {self.cutout_size} exceeds images of {self.height} x {self.width}")
         if self.schedule[-1][0] > self.epochs:
             raise ValueError(f"the last rate starts at epoch {self.schedule[-1][0]} of {self.epochs}")
+        for name in ("crop_area", "crop_aspect", "erasing_area"):
+            limits = getattr(self, name)
+            if limits and limits[0] > limits[1]:
+                raise ValueError(f"{name} must be (least, greatest), found {limits}")
+        if len(set(self.ranking)) < len(self.ranking):
+            raise ValueError(f"ranking names a way twice: {self.ranking}")
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"adam has its usual moments and takes no momentum, found {self.momentum}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is a form of momentum, and there is none")
+        if self.sampler == "pk" and (self.ids_per_batch < 1 or self.images_per_id < 2):
+            raise ValueError(
+                "sampler pk needs ids_per_batch of 1 or more and images_per_id of 2 or more, found "
+                f"{self.ids_per_batch} and {self.images_per_id}"
+            )
         return self
 
     @property
     def batch_size(self) -> int:
-        """Images in a training batch, P x K."""
-        return self.ids_per_batch * self.images_per_id
+        """Images in a full training batch."""
+        match self.sampler:
+            case "pk":
+                return self.ids_per_batch * self.images_per_id
+            case "pairs":
+                return self.anchors_per_batch * (2 + self.negatives)
+            case "shuffled":
+                return self.images_per_batch
 
     def learning_rate(self, epoch: int) -> float:
         """The rate during ``epoch``, counted from 1. Raises ``ValueError`` outside 1..epochs."""

@@ -41,7 +41,8 @@ class SeedRecord(BaseModel):
     ``identity`` is everything that decides the numbers and ``row_hash`` its digest; ``options`` the
     method's options with all defaults; ``untrained`` are the metrics of the same network before its
     first step; ``bounds`` the worst and best value of metrics that depend on the order of equal
-    distances.
+    distances; ``beside`` what other rankings of the same network and other protocols give, by name, for
+    example ``"market1501 top-75"``: never compared with printed values.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +60,7 @@ class SeedRecord(BaseModel):
     headline: str
     metrics: dict[str, float]
     bounds: dict[str, tuple[float, float]]
+    beside: dict[str, dict[str, float]] = {}
     untrained: dict[str, float]
     history: list[dict[str, float]]
     provenance: Provenance
@@ -66,11 +68,14 @@ class SeedRecord(BaseModel):
 
     def path(self, results: Path) -> Path:
         """Where this record belongs below ``results``."""
-        name = f"{self.row.replace('/', '-')}_{self.dataset}_{self.row_hash}"
+        name = f"{self.row}_{self.dataset}_{self.row_hash}".replace("/", "-")
         return results / self.paper / self.scale / name / f"seed-{self.seed}.json"
 
     def save(self, results: Path) -> Path:
-        """Write the record. Raises ``RetableError`` if the disk refuses; an old file then stays."""
+        """Write the record in place of any other of this seed, under whatever label of its row.
+
+        Raises ``RetableError`` if the disk refuses; old files then stay.
+        """
         path = self.path(results)
         text = self.model_dump_json(indent=1) + "\n"
         try:
@@ -80,6 +85,9 @@ class SeedRecord(BaseModel):
                 f"{path}: cannot write the record ({error.strerror}). The trained state is kept: make "
                 "room and run the same command, which then only evaluates and records"
             ) from error
+        for other in path.parent.parent.glob(f"*_{self.row_hash}/{path.name}"):
+            if other != path:
+                other.unlink()
         return path
 
 

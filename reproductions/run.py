@@ -42,6 +42,10 @@ def main(
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE, an option of the method, value as in TOML; may be repeated"),
     ] = None,
+    dial: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE in 0..1, a dial of the street, e.g. misalignment=0.3; may be repeated"),
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
     ] = "auto",
@@ -62,7 +66,7 @@ def main(
 
     Without --row or --table these are the paper's headline rows. Seeds that are recorded already are
     not run again; an interrupted command goes on after its last finished epoch. What --weights,
-    --recipe, --precision, --set and --street change has records of its own and is not judged.
+    --recipe, --precision, --set, --street and --dial change has records of its own and is not judged.
     """
     # Imported here, as --help need not wait for them.
     from rich.console import Console
@@ -86,7 +90,14 @@ def main(
         datasets=on or [],
         scale=scale,
         root=data_root(root),
-        changes=Changes(recipe, weights, precision, parse_settings(setting or []), street),
+        changes=Changes(
+            recipe=recipe,
+            weights=weights,
+            precision=precision,
+            options=parse_settings("--set", setting or []),
+            street=street,
+            dials=parse_settings("--dial", dial or []),
+        ),
     )
     announce(console, spec, jobs, chosen, load_records(results, spec.key))
     if dry_run:

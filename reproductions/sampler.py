@@ -1,18 +1,66 @@
-"""PK sampling: every batch holds P identities with K images each."""
+"""Samplers: in what batches an epoch goes through the training images.
+
+===========  ========================================================================================
+``pk``       P identities with K images each, for losses that mine inside a batch
+``pairs``    every image asks once about one of its own identity and a fixed number of others
+``shuffled`` every image once, for losses over classes
+===========  ========================================================================================
+
+All draw from torch's global generator.
+"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from reproductions.recipe import Recipe
 from retable.errors import RetableError
 
 
+class Batch(NamedTuple):
+    """What one step is made on.
+
+    Attributes:
+        images: (B,) indices of training images.
+        pairs: (P, 2) places in the batch, who asks and who is asked about; None without pairs.
+    """
+
+    images: Tensor
+    pairs: Tensor | None = None
+
+
+def batches(labels: Tensor, recipe: Recipe) -> Iterator[Batch]:
+    """One epoch of batches by the recipe's sampler; ``labels`` are the identities of the images, (N,).
+
+    Raises ``RetableError`` for data that cannot fill a batch.
+    """
+    match recipe.sampler:
+        case "pk":
+            yield from map(Batch, pk_batches(labels, recipe.ids_per_batch, recipe.images_per_id))
+        case "pairs":
+            yield from pair_batches(labels, recipe.anchors_per_batch, recipe.negatives)
+        case "shuffled":
+            yield from map(Batch, shuffled_batches(len(labels), recipe.images_per_batch))
+
+
+def images_per_epoch(labels: Tensor, recipe: Recipe) -> int:
+    """How many images the batches of one epoch hold together."""
+    match recipe.sampler:
+        case "pk":
+            return len(torch.unique(labels)) // recipe.ids_per_batch * recipe.batch_size
+        case "pairs":
+            return len(_anchors(labels)) * (2 + recipe.negatives)
+        case "shuffled":
+            return len(labels) // recipe.batch_size * recipe.batch_size
+
+
 def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterator[Tensor]:
-    """One epoch of batches: each identity once, in random order, with K of its images.
+    """Each identity once, in random order, with K of its images.
 
     Images repeat only for identities with fewer than K; identities that do not fill a last batch
-    are left out of this epoch. Draws from torch's global generator.
+    are left out of this epoch.
 
     Args:
         labels: (N,) identity of each image.
@@ -40,3 +88,115 @@ def _draw(images: Tensor, count: int) -> Tensor:
     if len(images) < count:
         return images[torch.randint(len(images), (count,))]
     return images[torch.randperm(len(images))[:count]]
+
+
+def shuffled_batches(images: int, images_per_batch: int) -> Iterator[Tensor]:
+    """Every image once in random order; those that do not fill a last batch are left out of this epoch.
+
+    A last batch of one image would have no statistics to be normalised by.
+
+    Yields:
+        (images_per_batch,) indices 0..images-1.
+
+    Raises:
+        RetableError: there are fewer images than a batch holds.
+    """
+    if images < images_per_batch:
+        raise RetableError(
+            f"{images} images cannot fill a batch of {images_per_batch}; use a larger data set or fewer "
+            "images_per_batch in the recipe"
+        )
+    order = torch.split(torch.randperm(images), images_per_batch)
+    yield from order[: images // images_per_batch]
+
+
+def pair_batches(labels: Tensor, anchors_per_batch: int, negatives: int) -> Iterator[Batch]:
+    """Every image asks once, in random order: about 1 image of its identity and ``negatives`` of others.
+
+    So each batch has exactly 1 pair of one identity to ``negatives`` pairs of two. The image that
+    asks is in the batch once, however many pairs it is in. The images it is asked about are drawn
+    evenly, without repetition for one asker. Images that are the only one of their identity never
+    ask. The last batch holds the askers that are left and may be smaller.
+
+    Args:
+        labels: (N,) identity of each image.
+        anchors_per_batch: A, images that ask, at least 1.
+        negatives: r, at least 1.
+
+    Yields:
+        A * (2 + r) images: those that ask, then one of each one's identity, then each one's r of
+        others; and A * (1 + r) pairs, asker after asker, the one of the same identity first.
+
+    Raises:
+        RetableError: no identity has two images, or some image has fewer than r of others.
+    """
+    anchors = _anchors(labels)
+    if not len(anchors):
+        raise RetableError(
+            f"none of the {len(labels)} training images has another of its identity, so there is no pair of "
+            "one identity to learn from; use a larger data set"
+        )
+    _, counts = torch.unique(labels, return_counts=True)
+    others = len(labels) - int(counts.max())
+    if others < negatives:
+        raise RetableError(
+            f"{len(counts)} identities leave {others} images of others to ask about, expected {negatives} or "
+            "more; use a larger data set or fewer negatives in the recipe"
+        )
+    of_identities = _ByIdentity(labels)
+    for asking in torch.split(anchors[torch.randperm(len(anchors))], anchors_per_batch):
+        same, different = of_identities.same(asking), of_identities.different(asking, negatives)
+        yield Batch(torch.cat([asking, same, different.flatten()]), _pairs(len(asking), negatives))
+
+
+def _anchors(labels: Tensor) -> Tensor:
+    """Images whose identity has another one, in rising order."""
+    _, identity, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    several: Tensor = counts[identity] > 1
+    return several.nonzero().flatten()
+
+
+def _pairs(asking: int, negatives: int) -> Tensor:
+    """Places in a batch as ``pair_batches`` lays it out, (asking * (1 + negatives), 2)."""
+    asker = torch.arange(asking)
+    different = 2 * asking + torch.arange(asking * negatives).view(asking, negatives)
+    asked_about = torch.cat([(asking + asker)[:, None], different], dim=1)
+    return torch.stack([asker[:, None].expand_as(asked_about), asked_about], dim=2).flatten(0, 1)
+
+
+class _ByIdentity:
+    """Images in order of identity, so that those of one are a range and a draw is arithmetic."""
+
+    def __init__(self, labels: Tensor) -> None:
+        _, identity, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+        self.order = labels.argsort(stable=True)
+        self.place = torch.empty_like(self.order)
+        self.place[self.order] = torch.arange(len(labels))
+        self.count = counts[identity]
+        self.start = (counts.cumsum(0) - counts)[identity]
+
+    def same(self, images: Tensor) -> Tensor:
+        """Another image of each one's identity, (A,)."""
+        drawn = self.start[images] + _below(self.count[images] - 1)
+        return self.order[drawn + (drawn >= self.place[images])]
+
+    def different(self, images: Tensor, number: int) -> Tensor:
+        """Distinct images of other identities for each, (A, number).
+
+        Floyd's way to draw without repetition (Bentley and Floyd, CACM 30(9), 1987): one draw a
+        column, whatever the size of the data set.
+        """
+        start, count = self.start[images], self.count[images]
+        others = len(self.order) - count
+        drawn = torch.full((len(images), number), -1)
+        for column in range(number):
+            last = others - number + column
+            fresh = _below(last + 1)
+            taken = (drawn == fresh[:, None]).any(1)
+            drawn[:, column] = torch.where(taken, last, fresh)
+        return self.order[drawn + (drawn >= start[:, None]) * count[:, None]]
+
+
+def _below(bounds: Tensor) -> Tensor:
+    """One number 0..bound-1 for each bound, evenly; double precision keeps that for any data set."""
+    return (torch.rand(len(bounds), dtype=torch.float64) * bounds).long()

@@ -12,6 +12,8 @@ from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.paper import Paper, RunScale
 from retable.errors import DataError, RetableError, UnknownName
 
+EXAMPLES = {"--set": "--set slope=0.01", "--dial": "--dial misalignment=0.3"}
+
 
 def data_root(given: Path | None) -> Path | None:
     """``--data-root``, else ``REID_DATA``, else nothing. Raises ``DataError`` if it is no folder."""
@@ -85,21 +87,21 @@ def select_jobs(
     ]
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """``["slope=0.01", 'drop="bfe"']`` as options; a value that is no TOML is a plain string.
+def parse_settings(option: str, settings: Sequence[str]) -> dict[str, Any]:
+    """``["slope=0.01", 'drop="bfe"']`` by key; a value that is no TOML is a plain string.
 
-    Raises ``RetableError`` for a setting without ``=``.
+    Raises ``RetableError``, naming the command line's ``option``, for a setting without ``=``.
     """
-    options = {}
+    values = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise RetableError(f"--set {setting}: expected KEY=VALUE, for example --set slope=0.01")
+            raise RetableError(f"{option} {setting}: expected KEY=VALUE, for example {EXAMPLES[option]}")
         try:
-            options[key] = tomllib.loads(f"value = {value}")["value"]
+            values[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            options[key] = value
-    return options
+            values[key] = value
+    return values
 
 
 def _scale(datasets: Sequence[str], root: Path | None) -> RunScale:

@@ -5,9 +5,10 @@ key. Loading imports nothing heavier than pydantic.
 """
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,12 +24,16 @@ from reproductions.paper import (
     ClaimEntry,
     Dataset,
     Erratum,
+    Mechanism,
+    OnStreet,
     Paper,
     Row,
     RowEntry,
+    RunScale,
     Table,
     Target,
     Unstated,
+    changed_recipe,
 )
 from reproductions.places import papers
 from reproductions.recipe import Recipe
@@ -39,8 +44,8 @@ UNSTATED_DATASET = "unstated"  # of a number whose data set the paper does not n
 
 PLAIN = ("key", "title", "authors", "venue", "year", "arxiv", "artefacts")
 SECTIONS = (
-    *("datasets", "tables", "rows", "cited", "recipe"),
-    *("unstated", "claim", "erratum", "statement", "anomaly"),
+    *("datasets", "street", "tables", "rows", "cited", "recipe"),
+    *("unstated", "claim", "mechanism", "erratum", "statement", "anomaly"),
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -80,13 +85,17 @@ def _read_paper(folder: Path) -> Paper:
     cells = with_readings(Tables(folder, datasets, tables, entries, cited).cells(), errata)
     refuse_two_values(cells)
     refuse_impossible(cells, datasets, anomalies)
+    recipes = _recipes(toml)
+    _check_changes(recipes, datasets, entries)
     content = {
         **{name: toml[name] for name in PLAIN if name in toml},
         "datasets": datasets,
-        "recipes": _recipes(toml),
+        "recipes": recipes,
         "unstated": _unstated(toml),
         "tables": tables,
         "rows": {label: _row(label, entry, cells, datasets) for label, entry in entries.items()},
+        "street": _validated(OnStreet, toml.get("street", {}), "street"),
+        "mechanisms": tuple(_mechanism(one, entries) for one in _list(toml, "mechanism", Mechanism)),
         "cited": cited,
         "cells": tuple(cells),
         "claims": tuple(
@@ -102,15 +111,34 @@ def _read_paper(folder: Path) -> Paper:
     return paper
 
 
-def _recipes(toml: Toml) -> dict[str, Recipe]:
+def _recipes(toml: Toml) -> dict[RunScale, Recipe]:
     """``paper`` as it stands, and ``proxy`` with whatever it does not change from ``paper``."""
-    sections: dict[str, Toml] = toml.get("recipe", {})
+    sections: dict[RunScale, Toml] = toml.get("recipe", {})
     if set(sections) != {"paper", "proxy"}:
         raise fault(FILE, "recipe", found=f"{sorted(sections)}", expected="recipe.paper and recipe.proxy")
     return {
         name: _validated(Recipe, sections["paper"] | section, f"recipe.{name}")
         for name, section in sections.items()
     }
+
+
+def _check_changes(
+    recipes: Mapping[RunScale, Recipe], datasets: Mapping[str, Dataset], rows: Mapping[str, RowEntry]
+) -> None:
+    """Raise ``SpecError`` unless rows, data sets and both together make a recipe of each scale's."""
+    some_datasets = {"": None} | {f"datasets {name!r}": one for name, one in datasets.items() if one.recipe}
+    some_rows = {"": None} | {f"rows {name!r}": one for name, one in rows.items() if one.recipe}
+    for scale, recipe in recipes.items():
+        for (on, dataset), (label, row) in product(some_datasets.items(), some_rows.items()):
+            where = ", ".join(filter(None, (on, label, f"recipe.{scale}")))
+            _made(Recipe, partial(changed_recipe, recipe, scale, dataset, row), where)
+
+
+def _mechanism(mechanism: Mechanism, rows: Mapping[str, RowEntry]) -> Mechanism:
+    where = f"mechanism {mechanism.id!r}"
+    known(mechanism.rows, rows, where, "row")
+    known(mechanism.metrics, PERCENTAGES, where, "metric")
+    return mechanism
 
 
 def _unstated(toml: Toml) -> tuple[Unstated, ...]:
@@ -120,7 +148,7 @@ def _unstated(toml: Toml) -> tuple[Unstated, ...]:
 
 
 def _row(label: str, entry: RowEntry, cells: Sequence[Cell], known_datasets: Mapping[str, Dataset]) -> Row:
-    known(entry.datasets, known_datasets, f"row {label!r}", "data set")
+    known((*entry.datasets, *entry.options_on), known_datasets, f"row {label!r}", "data set")
     own = [cell for cell in cells if cell.row == label and cell.kind == "proposed"]
     datasets = dict.fromkeys((*(cell.dataset for cell in own), *entry.datasets))
     return Row(
@@ -190,8 +218,13 @@ def _list(toml: Toml, section: str, model: type[M]) -> tuple[M, ...]:
 
 def _validated(model: type[M], content: Mapping[str, Any], where: str) -> M:
     """``content`` as a ``model``; the first thing wrong with it as a ``SpecError``."""
+    return _made(model, lambda: model.model_validate(content), where)
+
+
+def _made(model: type[M], make: Callable[[], M], where: str) -> M:
+    """What ``make`` validates as a ``model``; the first thing wrong with it as a ``SpecError``."""
     try:
-        return model.model_validate(content)
+        return make()
     except ValidationError as error:
         errors = error.errors(include_url=False)
     # A misspelt key is an unknown one and leaves another missing; the first is the better message.

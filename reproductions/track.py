@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from getpass import getuser
@@ -18,7 +19,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from reproductions.execute import Artefacts, artefacts
-from reproductions.jobs import Job
+from reproductions.jobs import DIALS, Job
 from reproductions.judgement import Judgement
 from reproductions.paper import Cell
 from reproductions.places import PROJECT
@@ -107,7 +108,7 @@ class Store:
         for entry in record.history:
             if entry["epoch"] not in logged:
                 self.log_epoch(run_id, entry)
-        metrics = {f"test/{name}": value for name, value in record.metrics.items()}
+        metrics = scores(record)
         metrics |= {f"untrained/{name}": value for name, value in record.untrained.items()}
         self._log(run_id, metrics=metrics, params=flatten(record.identity | {"options": record.options}))
         self._log_inputs(run_id, record)
@@ -127,10 +128,13 @@ class Store:
 
         At scale ``paper`` also each printed value, our gap to it and, as a tag, the verdict.
         """
-        values = {name: [record.metrics[name] for record in records] for name in records[0].metrics}
-        metrics = {f"test/{name}.mean": fmean(scores) for name, scores in values.items()}
-        metrics |= {f"test/{name}.std": stdev(scores) for name, scores in values.items() if len(scores) > 1}
-        metrics |= {f"test/{name}.n": float(len(scores)) for name, scores in values.items()}
+        values = defaultdict(list)
+        for record in records:
+            for name, score in scores(record).items():
+                values[name].append(score)
+        metrics = {f"{name}.mean": fmean(of_seeds) for name, of_seeds in values.items()}
+        metrics |= {f"{name}.std": stdev(of_seeds) for name, of_seeds in values.items() if len(of_seeds) > 1}
+        metrics |= {f"{name}.n": float(len(of_seeds)) for name, of_seeds in values.items()}
         for cell, verdict in judged_cells(records):
             metrics |= {f"published/{cell.metric}": float(cell.value), f"gap/{cell.metric}": verdict.gap}
             self.client.set_tag(run_id, f"retable.verdict.{cell.metric}", verdict.word)
@@ -282,6 +286,17 @@ class SeedRun:
             self.tracker.with_store(lambda store: do(store, run_id))
 
 
+def scores(record: SeedRecord) -> dict[str, float]:
+    """All of a seed's test metrics, for example ``test/mAP`` and ``beside/market1501 top-75/rank1``."""
+    test = {f"test/{name}": value for name, value in record.metrics.items()}
+    beside = {
+        f"beside/{judged_by}/{name}": value
+        for judged_by, metrics in record.beside.items()
+        for name, value in metrics.items()
+    }
+    return test | beside
+
+
 def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[Cell, Verdict]]:
     """The printed cells of the records' row and data set with their verdicts; none for proxies."""
     one = records[0]
@@ -295,8 +310,13 @@ def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[Cell, Verdict]]:
 
 def describe(row: Row) -> str:
     """The note on a run: what it is and the command that makes it."""
-    size = row.identity["data"].get("size", {}).get("name")
-    street = f" --street {size}" if size else ""
+    data = row.identity["data"]
+    street = f" --street {data['size']['name']}" if "size" in data else ""
+    street += "".join(
+        f" --dial {name}={value}"
+        for name, value in data.get("dials", {}).items()
+        if value != getattr(DIALS, name)
+    )
     return (
         f"{row.paper}, {row.table}, row {row.row} on {row.dataset}, scale {row.scale}\n\n"
         f'`python -m reproductions.run {row.paper} --row "{row.row}" --on {row.dataset} '

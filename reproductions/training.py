@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from methods.base import Method
-from reproductions.augment import cutout, normalise, random_flip
+from methods.base import Method, PairMethod
+from reproductions.augment import cutout, normalise, random_crop, random_erasing, random_flip
 from reproductions.checkpoint import Checkpoint
 from reproductions.recipe import Recipe
-from reproductions.sampler import pk_batches
-from retable.errors import RetableError
+from reproductions.sampler import batches
+from retable.errors import RetableError, SpecError
 
 Entry = dict[str, float]
 
@@ -51,6 +51,37 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     return accelerator
 
 
+def refuse_misfit(method: Method, recipe: Recipe) -> None:
+    """Raise ``SpecError`` when the method learns from pairs and the recipe makes none, or the reverse."""
+    pairs = isinstance(method, PairMethod)
+    if pairs != (recipe.sampler == "pairs"):
+        expected = 'sampler = "pairs"' if pairs else 'sampler = "pk" or "shuffled"'
+        learns = "pairs of images" if pairs else "images one by one"
+        raise SpecError(
+            f'{type(method).__name__} learns from {learns}, the recipe has sampler = "{recipe.sampler}"; '
+            f"expected {expected}"
+        )
+
+
+def make_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all parameters; groups may have a ``rate``, a factor on theirs."""
+    groups: Any = method.parameters()
+    if recipe.backbone_rate != 1:
+        backbone = dict.fromkeys(method.get_submodule("backbone").parameters())
+        others = [parameter for parameter in method.parameters() if parameter not in backbone]
+        groups = [{"params": list(backbone), "rate": recipe.backbone_rate}, {"params": others}]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=0.0,  # each epoch sets its own
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+    return torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
+
+
 def train(
     method: Method,
     images: Tensor,
@@ -67,7 +98,7 @@ def train(
     training equals an uninterrupted one.
 
     Args:
-        method: the network; trained in place.
+        method: the network, one that the recipe fits (``refuse_misfit``); trained in place.
         images: (N, 3, H, W) uint8.
         labels: (N,) identities 0..num_pids-1.
         recipe: sizes, schedule and augmentation.
@@ -84,7 +115,7 @@ def train(
         RetableError: a loss is no longer finite.
     """
     method.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(method.parameters(), weight_decay=recipe.weight_decay, fused=True)
+    optimizer = make_optimizer(method, recipe)
     if resumed:
         method.load_state_dict(resumed.model)
         optimizer.load_state_dict(resumed.optimizer)
@@ -93,7 +124,7 @@ def train(
         seed_everything(seed, "epoch", epoch)
         learning_rate = recipe.learning_rate(epoch)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("rate", 1.0)
         started = time.perf_counter()
         losses, seen = _train_epoch(model, optimizer, images, labels, recipe, accelerator, progress)
         seconds = time.perf_counter() - started
@@ -119,17 +150,26 @@ def _train_epoch(
     """Mean of each loss over the epoch's batches, and the number of images seen."""
     model.train()
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
-    batches = seen = 0
-    for batch in pk_batches(labels, recipe.ids_per_batch, recipe.images_per_id):
-        pixels = images[batch.to(images.device)].to(accelerator.device, non_blocking=True)
-        pixels = normalise(random_flip(pixels, recipe.flip))
-        pixels = cutout(pixels, recipe.cutout_probability, recipe.cutout_size)
-        losses = model(pixels, labels[batch].to(accelerator.device))
+    steps = seen = 0
+    for batch in batches(labels, recipe):
+        pixels = images[batch.images.to(images.device)].to(accelerator.device, non_blocking=True)
+        pids = labels[batch.images].to(accelerator.device)
+        pairs = () if batch.pairs is None else (batch.pairs.to(accelerator.device),)
+        losses = model(_augment(pixels, recipe), pids, *pairs)
         optimizer.zero_grad()
         accelerator.backward(sum(losses.values()))
         optimizer.step()
         for name, loss in losses.items():  # no .item() here: it would wait for the GPU each step
             sums[name] += loss.detach()
-        batches, seen = batches + 1, seen + len(batch)
-        progress(len(batch))
-    return {name: float(total) / batches for name, total in sums.items()}, seen
+        steps, seen = steps + 1, seen + len(batch.images)
+        progress(len(batch.images))
+    return {name: float(total) / steps for name, total in sums.items()}, seen
+
+
+def _augment(images: Tensor, recipe: Recipe) -> Tensor:
+    """uint8 (B, 3, H, W) -> what the network sees."""
+    images = normalise(random_flip(images, recipe.flip))
+    if recipe.crop_area:
+        images = random_crop(images, recipe.crop_area, recipe.crop_aspect)
+    images = cutout(images, recipe.cutout_probability, recipe.cutout_size)
+    return random_erasing(images, recipe.erasing_probability, recipe.erasing_area, recipe.erasing_aspect)

@@ -57,9 +57,9 @@ class Shell:
                 code = int(stop.code or 0)
         return Result(code, out.getvalue(), err.getvalue())
 
-    def run(self, *arguments: object) -> Result:
-        """``run mini`` on the tiny street, recording below the test's folder."""
-        return self("run", "mini", "--results", self.results, *arguments)
+    def run(self, *arguments: object, paper: str = "mini") -> Result:
+        """``run`` on the tiny street, recording below the test's folder."""
+        return self("run", paper, "--results", self.results, *arguments)
 
     def process(self, *arguments: object) -> tuple[list[str], dict[str, str]]:
         """The same as a process: its command line and environment."""
@@ -113,13 +113,14 @@ def data_root(tiny_street, tmp_path, monkeypatch) -> Path:
     from protocols import PROTOCOLS
     from protocols.files import count
 
-    root = tmp_path / "data"
-    market = PROTOCOLS.get("market1501")()
-    shutil.copytree(tiny_street, root / market.folder)
-    (root / market.folder / "crosswalk.json").unlink()
-    (root / market.folder / "names.txt").unlink()
-    (split,) = market.load(root / market.folder)
-    counts = replace(market.counts, **count(split, market))
-    release = replace(market, counts=counts, per_camera={}, explain=lambda *_: [])
-    monkeypatch.setitem(PROTOCOLS._objects, "market1501", lambda: release)
-    return root
+    release = tmp_path / "data" / PROTOCOLS.get("market1501")().folder
+    shutil.copytree(tiny_street, release)
+    (release / "crosswalk.json").unlink()
+    (release / "names.txt").unlink()
+    for name in ("market1501", "market1501/openreid"):
+        protocol = PROTOCOLS.get(name)()
+        (split,) = protocol.load(release)
+        counts = replace(protocol.counts, **count(split, protocol))
+        as_it_is = replace(protocol, counts=counts, per_camera={}, explain=lambda *_: [])
+        monkeypatch.setitem(PROTOCOLS._objects, name, lambda found=as_it_is: found)
+    return release.parent

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from reproductions.places import PROJECT
-from tests.reproductions.test_judgement import recorded
+from tests.reproductions.test_judgement import PAIRS, recorded
 
 
 @pytest.fixture
@@ -61,6 +61,41 @@ def test_a_proxy_score_never_stands_beside_a_published_value(shell, results):
     assert data["cells"] == []
     assert [(claim["scale"], claim["verdict"]) for claim in data["claims"]] == [("proxy", "holds")]
     assert not any("published" in run for run in data["runs"])
+
+
+BESIDE = {"market1501 exhaustive": {"mAP": 31.25, "rank1": 41.0, "rank5": 51.0, "rank10": 61.0}}
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json"])
+def test_other_rankings_have_a_table_of_their_own(shell, results, form):
+    results(
+        recorded(
+            "Full w/ all",
+            "crosswalk",
+            "proxy",
+            [0, 0],
+            paper=PAIRS,
+            beside=BESIDE,
+            **GOOD,
+            untrained={"rank1": 1.0},
+        ),
+        seeds("Net", "crosswalk", "proxy"),
+    )
+
+    shown, without = (
+        shell("compare", paper, "--results", shell.results, "--format", form).stdout
+        for paper in ("pairs", "mini")
+    )
+
+    if form == "json":
+        (row,) = json.loads(shown)["pairs"]["beside"]
+        assert (row["row"], row["judged_by"]) == ("Warp = Full w/ all", "market1501 exhaustive")
+        assert json.loads(without)["mini"]["beside"] == []
+        return
+    assert "beside: the same networks under other protocols and rankings: not compared" in shown
+    (line,) = (line for line in shown.splitlines() if "market1501 exhaustive" in line)
+    assert "Warp = Full w/ all" in line and "31.25 ± 0.00" in line
+    assert "beside" not in without
 
 
 def pytest_reproductions(shell, *arguments):

@@ -1,5 +1,6 @@
 """From records to answers: which records count, and what each kind of cell gets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,16 +8,20 @@ import pytest
 from reproductions.jobs import Changes, make_job
 from reproductions.judgement import Judgement
 from reproductions.spec import load_paper
+from retable.errors import RetableError, SpecError, UnknownName
 from tests.reproductions.test_records import record
 
 MINI = load_paper("mini", Path(__file__).with_name("papers"))
+PAIRS = load_paper("pairs", Path(__file__).with_name("papers"))
 SONA = load_paper("sona")
+TURNED = Changes(dials={"misalignment": 0.9})
 
 
-def recorded(row, dataset, scale, scores, **changes):
-    """Records of a row of the mini paper, one per score; ``changes`` to the job's own fields."""
-    job = make_job(MINI, row, dataset, scale)
+def recorded(row, dataset, scale, scores, paper=MINI, **changes):
+    """Records of a row of a paper, one per score; ``changes`` to the job's own fields."""
+    job = make_job(paper, row, dataset, scale)
     fields = {
+        "paper": paper.key,
         "row": row,
         "dataset": dataset,
         "scale": scale,
@@ -86,7 +91,78 @@ def test_everything_that_changes_a_number_changes_the_hash():
         make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(weights="imagenet")),
         make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(street="default")),
         make_job(MINI, "Net", "crosswalk", "proxy", changes=Changes(options={"slope": 0.2})),
+        make_job(MINI, "Net", "crosswalk", "proxy", changes=TURNED),
+        make_job(MINI.model_copy(update={"street": PAIRS.street}), "Net", "crosswalk", "proxy"),
     ]
 
-    assert len({job.row_hash, *(other.row_hash for other in others)}) == 7
+    assert len({job.row_hash, *(other.row_hash for other in others)}) == 9
     assert make_job(MINI, "Net", "crosswalk", "proxy").row_hash == job.row_hash
+
+
+def test_what_is_off_changes_no_hash():
+    """A field of the recipe at its default is not in the identity, whether it is stated or not."""
+    job = make_job(MINI, "Net", "crosswalk", "proxy")
+    stated = replace(job, recipe=job.recipe.model_copy(update={"sampler": "pk", "backbone_rate": 1.0}))
+
+    assert stated.row_hash == job.row_hash
+    assert not {"sampler", "negatives", "momentum", "ranking"} & job.identity["recipe"].keys()
+    assert "beside" not in job.identity
+
+
+def test_rows_of_one_network_share_their_records():
+    dataset = "market1501/openreid"
+    job, other = (make_job(PAIRS, row, dataset, "paper") for row in ("Warp", "Full w/ all"))
+    assert job.row_hash == other.row_hash
+    assert not {"Warp", "Full w/ all", "table1", "prose"} & set(strings(job.identity))
+
+    judgement = Judgement(PAIRS, recorded("Full w/ all", "crosswalk", "proxy", [40.0], paper=PAIRS))
+
+    (record,) = judgement.records("Warp", "crosswalk", "proxy").values()
+    assert judgement.labels(record) == ["Warp", "Full w/ all"]
+    assert judgement.is_present(record)
+
+
+def strings(tree):
+    if isinstance(tree, dict):
+        return [text for pair in tree.items() for one in pair for text in strings(one)]
+    if isinstance(tree, list):
+        return [text for one in tree for text in strings(one)]
+    return [tree] if isinstance(tree, str) else []
+
+
+@pytest.mark.parametrize(
+    ("scores", "word_then", "note"),
+    [
+        ([40.0, 40.1, 39.9, 40.0], "within", "as printed 40.0: within; read as 50.0, see errata: below"),
+        ([50.0, 50.1, 49.9, 50.0], "within", "as printed 40.0: above; read as 50.0, see errata: within"),
+        ([20.0, 20.1, 19.9, 20.0], "below", "as printed 40.0: below; read as 50.0, see errata: below"),
+    ],
+)
+def test_a_cell_with_two_readings_is_held_against_each(scores, word_then, note):
+    records = recorded("Warp", "market1501/openreid", "paper", scores, paper=PAIRS)
+
+    (answer,) = (a for a in Judgement(PAIRS, records).cells if a.cell.row == "Warp" and a.cell.readings)
+
+    assert (answer.verdict.word, answer.note) == (word_then, note)
+
+
+def test_protocols_beside_must_read_the_same_release():
+    dataset = "market1501/openreid"
+
+    def beside(name):
+        changed = PAIRS.datasets[dataset].model_copy(update={"beside": (name,)})
+        return PAIRS.model_copy(update={"datasets": {dataset: changed}})
+
+    with pytest.raises(SpecError, match=r"datasets 'market1501/openreid': found protocol 'dukemtmc', .*Duke"):
+        make_job(beside("dukemtmc"), "Warp", dataset, "paper")
+    with pytest.raises(UnknownName, match="did you mean 'market1501'"):
+        make_job(beside("market1502"), "Warp", dataset, "paper")
+    street = PAIRS.model_copy(update={"street": PAIRS.street.model_copy(update={"protocol": "viper"})})
+    with pytest.raises(SpecError, match=r"street: found protocol 'viper', .* expected one that reads Market"):
+        make_job(street, "Warp", "crosswalk", "proxy")
+
+
+def test_dials_are_the_streets_alone():
+    with pytest.raises(RetableError, match="only the street has dials"):
+        make_job(MINI, "Net", "market1501", "paper", changes=TURNED)
+    assert make_job(MINI, "Net", "crosswalk", "proxy", changes=TURNED).data.dials.misalignment == 0.9

@@ -37,7 +37,7 @@ def record(seed=0, **changes):
 
 
 def test_records_come_back_as_written(tmp_path):
-    written = [record(seed, row=row) for row in ("A", "B") for seed in (0, 1)]
+    written = [record(seed, row=row, row_hash=row.lower() * 12) for row in ("A", "B") for seed in (0, 1)]
     for one in written:
         one.save(tmp_path)
 
@@ -52,6 +52,32 @@ def test_a_row_with_a_slash_in_its_name_stays_below_its_folder(tmp_path):
     assert path.relative_to(tmp_path).parts[:2] == ("mini", "proxy")
     assert len(path.relative_to(tmp_path).parts) == 4
     assert load_records(tmp_path)[0].row == "KPM w/o warp"
+
+
+def test_a_variant_of_a_data_set_stays_below_its_folder(tmp_path):
+    path = record(dataset="market1501/openreid").save(tmp_path)
+
+    assert len(path.relative_to(tmp_path).parts) == 4
+    assert load_records(tmp_path)[0].dataset == "market1501/openreid"
+
+
+def test_a_seed_has_one_record_under_whatever_label(tmp_path):
+    for one in (record(0, row="A"), record(1, row="A"), record(0, row="A", row_hash="b" * 12)):
+        one.save(tmp_path)
+
+    record(0, row="B").save(tmp_path)
+
+    found = [(one.row, one.seed, one.row_hash[0]) for one in load_records(tmp_path)]
+    assert sorted(found) == [("A", 0, "b"), ("A", 1, "0"), ("B", 0, "0")]
+
+
+def test_records_of_before_other_rankings_are_read(tmp_path):
+    path = record().save(tmp_path)
+    text = path.read_text().replace(' "beside": {},\n', "")
+    assert "beside" not in text
+    path.write_text(text)
+
+    assert load_records(tmp_path) == [record()]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"paper": 3}'])

@@ -156,6 +156,10 @@ def test_fresh_runs_again(shell):
         (("--data-root", "/nowhere"), "/nowhere: no such folder"),
         (("--weights", "/nowhere.pt"), "--weights /nowhere.pt: No such file"),
         (("--device", "cuda"), "torch sees no GPU"),
+        (("--dial", "misalign=0.3"), "unknown dial 'misalign': did you mean 'misalignment'"),
+        (("--dial", "misalignment"), "--dial misalignment: expected KEY=VALUE"),
+        (("--dial", "occlusion=much"), "--dial occlusion=much: expected a number in 0..1"),
+        (("--dial", "occlusion=1.5"), "dial occlusion is 1.5; it must lie in 0..1"),
     ],
 )
 def test_requests_that_cannot_be_met(shell, arguments, message):
@@ -278,6 +282,112 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_says_so(shell):
     assert "cannot write the checkpoint of epoch 1" in result.stderr
     assert "Make room and run the same command" in result.stderr
     assert not list(shell.runs.glob("*/*/*"))
+
+
+def test_dials_render_another_street_and_another_hash(shell):
+    assert shell.run("--seed", 0).returncode == 0
+    turned = shell.run("--seed", 0, "--dial", "misalignment=0.9", "--dial", "occlusion=0")
+
+    assert turned.returncode == 0, turned.stderr
+    one, other = sorted(load_records(shell.results), key=lambda record: record.provenance.started)
+    assert one.row_hash != other.row_hash
+    changed = {"misalignment": 0.9, "occlusion": 0.0}
+    assert other.identity["data"] == one.identity["data"] | {"dials": one.identity["data"]["dials"] | changed}
+    assert one.metrics != other.metrics
+
+
+def test_real_data_have_no_dials(shell, data_root):
+    result = shell.run("--seed", 0, "--data-root", data_root, "--dial", "misalignment=0.3")
+
+    assert result.returncode == 2
+    assert "--dial misalignment with market1501: only the street has dials" in result.stderr
+
+
+def test_pairs_are_judged_by_every_protocol_and_ranking(shell):
+    result = shell.run("--seed", 0, "--json", shell.folder / "outcome.json", paper="pairs")
+
+    assert result.returncode == 0, result.stderr
+    record = only_record(shell)
+    first, second = "market1501/openreid", "market1501"
+    assert record.identity["protocol"][0] == first
+    assert [name for name, _ in record.identity["beside"]] == [second]
+    assert set(record.beside) == {f"{first} exhaustive", f"{second} top-5", f"{second} exhaustive"}
+    assert all(set(metrics) == set(record.metrics) for metrics in record.beside.values())
+    assert set(record.untrained) == set(record.metrics)
+    assert "not compared with printed values" in result.stdout
+    (row,) = json.loads((shell.folder / "outcome.json").read_text())["rows"]
+    assert row["beside"]["0"] == record.beside
+
+
+def test_an_embedding_has_one_way_to_rank(shell):
+    result = shell.run("--seed", 0, "--row", "Softmax", paper="pairs")
+
+    assert result.returncode == 0, result.stderr
+    record = only_record(shell)
+    assert set(record.beside) == {"market1501"}
+    assert record.identity["recipe"]["images_per_batch"] == 8
+
+
+def test_a_recipe_that_does_not_fit_its_method_stops_before_anything_is_trained(shell):
+    result = shell.run("--seed", 0, "--row", "Unfit", paper="pairs")
+
+    assert result.returncode == 2
+    assert 'KPM learns from pairs of images, the recipe has sampler = "shuffled"' in result.stderr
+    assert not list(shell.runs.glob("*/*/*"))
+
+
+def test_pairs_resume_to_the_same_bits(shell, monkeypatch):
+    from reproductions.checkpoint import Checkpoint
+
+    shell.run("--seed", 0, paper="pairs")
+    straight = only_record(shell)
+    shutil.rmtree(shell.results)
+    shutil.rmtree(shell.runs)
+    save = Checkpoint.save
+
+    def save_and_stop(checkpoint, path):
+        save(checkpoint, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_stop)
+        assert shell.run("--seed", 0, paper="pairs").returncode == 130
+    assert shell.run("--seed", 0, paper="pairs").returncode == 0
+
+    resumed = only_record(shell)
+    assert (resumed.metrics, resumed.beside) == (straight.metrics, straight.beside)
+    assert timeless(resumed.history) == timeless(straight.history)
+    assert len(resumed.history) == 2
+
+
+def test_a_network_with_two_labels_is_trained_once(shell):
+    both = ("--row", "Warp", "--row", "Full w/ all")
+    result = shell.run("--seed", 0, *both, paper="pairs")
+
+    assert result.returncode == 0, result.stderr
+    assert "prose/Full w/ all on crosswalk: the same network as table1/Warp" in result.stdout
+    first = only_record(shell)
+    assert first.row == "Warp"
+    again = shell.run("--seed", 0, "--row", "Full w/ all", paper="pairs")
+    assert "seeds to run none; recorded 0" in again.stdout
+    compared = shell("compare", "pairs", "--results", shell.results).stdout
+    assert compared.count("Warp = Full w/ all") == 1 + len(first.beside)
+
+    shell.run("--seed", 0, "--row", "Full w/ all", "--fresh", paper="pairs")
+    assert only_record(shell).row == "Full w/ all"  # in place of the other label's
+    assert only_record(shell).metrics == first.metrics
+
+
+def test_data_sets_change_the_recipe_of_real_data(shell, data_root):
+    result = shell.run("--seed", 0, "--data-root", data_root, paper="pairs")
+
+    assert result.returncode == 0, result.stderr
+    record = only_record(shell)
+    assert record.dataset == "market1501/openreid"
+    assert record.identity["recipe"]["negatives"] == 3
+    assert record.path(shell.results).is_file()
+    assert len(record.path(shell.results).relative_to(shell.results).parts) == 4
+    assert "as printed 40.0: open; read as 50.0, see errata: open" in result.stdout
 
 
 def test_images_of_the_street_are_real_files(tiny_street):

@@ -1,12 +1,39 @@
-"""PK batches: what every epoch must hold."""
+"""Batches: what every epoch must hold, whatever the data set looks like."""
+
+from collections import Counter
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reproductions.sampler import pk_batches
+from reproductions.recipe import Recipe
+from reproductions.sampler import Batch, batches, images_per_epoch, pair_batches, pk_batches, shuffled_batches
 from retable.errors import RetableError
+
+RECIPE = {
+    "backbone": "x",
+    "weights": "none",
+    "height": 8,
+    "width": 8,
+    "flip": 0,
+    "epochs": 1,
+    "optimizer": "adam",
+    "weight_decay": 0,
+    "precision": "fp32",
+    "schedule": [(1, 1.0)],
+}
+SAMPLERS = [
+    {"sampler": "pk", "ids_per_batch": 3, "images_per_id": 2},
+    {"sampler": "pairs", "anchors_per_batch": 4, "negatives": 3},
+    {"sampler": "shuffled", "images_per_batch": 5},
+]
+
+
+def shuffled_labels(sizes):
+    """Labels 7, 8, ... with so many images each, in random order."""
+    labels = torch.repeat_interleave(torch.arange(len(sizes)) + 7, torch.tensor(sizes))
+    return labels[torch.randperm(len(labels))]
 
 
 @given(
@@ -19,31 +46,140 @@ def test_each_identity_once_with_k_of_its_images(sizes, ids_per_batch, images_pe
     if len(sizes) < ids_per_batch:
         return
     torch.manual_seed(seed)
-    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    labels = labels[torch.randperm(len(labels))]
+    labels = shuffled_labels(sizes)
 
-    batches = list(pk_batches(labels, ids_per_batch, images_per_id))
+    drawn_batches = list(pk_batches(labels, ids_per_batch, images_per_id))
 
-    assert len(batches) == len(sizes) // ids_per_batch
-    drawn = [group for batch in batches for group in batch.view(ids_per_batch, images_per_id)]
+    assert len(drawn_batches) == len(sizes) // ids_per_batch
+    drawn = [group for batch in drawn_batches for group in batch.view(ids_per_batch, images_per_id)]
     identities = [labels[group].unique().tolist() for group in drawn]
     assert all(len(identity) == 1 for identity in identities)
     assert len({identity[0] for identity in identities}) == len(drawn)
     for group, (identity,) in zip(drawn, identities, strict=True):
-        if sizes[identity] >= images_per_id:
+        if sizes[identity - 7] >= images_per_id:
             assert len(set(group.tolist())) == images_per_id
-
-
-def test_order_and_images_change_from_epoch_to_epoch():
-    labels = torch.arange(8).repeat_interleave(6)
-    torch.manual_seed(0)
-
-    first, second = (torch.cat(list(pk_batches(labels, 4, 2))) for _ in range(2))
-
-    assert not torch.equal(labels[first], labels[second])
-    assert not torch.equal(first.sort().values, second.sort().values)
 
 
 def test_too_few_identities_for_a_batch():
     with pytest.raises(RetableError, match="3 identities cannot fill a batch of 4"):
         list(pk_batches(torch.tensor([0, 1, 2, 2]), 4, 2))
+
+
+@given(images=st.integers(1, 40), images_per_batch=st.integers(1, 12), seed=st.integers(0, 99))
+def test_shuffled_images_come_once_and_batches_are_full(images, images_per_batch, seed):
+    if images < images_per_batch:
+        with pytest.raises(RetableError, match=f"{images} images cannot fill a batch of {images_per_batch}"):
+            list(shuffled_batches(images, images_per_batch))
+        return
+    torch.manual_seed(seed)
+
+    drawn = list(shuffled_batches(images, images_per_batch))
+
+    assert {len(batch) for batch in drawn} == {images_per_batch}
+    together = torch.cat(drawn).tolist()
+    assert len(set(together)) == len(together) == images // images_per_batch * images_per_batch
+    assert set(together) <= set(range(images))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=2, max_size=12).filter(lambda sizes: max(sizes) > 1),
+    anchors_per_batch=st.integers(1, 7),
+    negatives=st.integers(1, 6),
+    seed=st.integers(0, 99),
+)
+def test_every_image_asks_once_about_one_of_its_own_and_r_distinct_others(
+    sizes, anchors_per_batch, negatives, seed
+):
+    if sum(sizes) - max(sizes) < negatives:
+        return
+    torch.manual_seed(seed)
+    labels = shuffled_labels(sizes)
+
+    drawn = list(pair_batches(labels, anchors_per_batch, negatives))
+
+    asked = Counter()
+    for images, pairs in drawn:
+        assert (pairs >= 0).all() and (pairs < len(images)).all()
+        asker, other = images[pairs].T
+        same = labels[asker] == labels[other]
+        assert negatives * same.sum() == (~same).sum()  # in every batch, the last one too
+        assert (asker != other).all()
+        asked.update(asker[same].tolist())
+        for place in pairs[:, 0].unique():
+            own = pairs[:, 0] == place
+            assert same[own].sum() == 1
+            assert len(set(other[own & ~same].tolist())) == negatives
+    alone = {label for label, count in Counter(labels.tolist()).items() if count == 1}
+    assert asked == Counter(i for i, label in enumerate(labels.tolist()) if label not in alone)
+
+
+def test_an_asker_shares_its_pixels_with_all_its_pairs():
+    torch.manual_seed(0)
+    labels = torch.arange(6).repeat_interleave(4)
+
+    sizes = {(len(images), len(pairs)) for images, pairs in pair_batches(labels, 8, 3)}
+
+    assert sizes == {(8 * 5, 8 * 4)}
+
+
+def test_the_last_batch_of_askers_may_be_smaller():
+    torch.manual_seed(0)
+    labels = torch.arange(5).repeat_interleave(2)
+
+    assert [len(batch.pairs) // 3 for batch in pair_batches(labels, 4, 2)] == [4, 4, 2]
+
+
+def test_partners_are_drawn_evenly():
+    """Identities of 2, 3 and 5 images; each image is drawn as often as chance has it."""
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1, 2, 2, 1, 0, 2, 1, 2, 2])
+    times, negatives = 1500, 3
+    same, different = torch.zeros(10, 10), torch.zeros(10, 10)
+    for _ in range(times):
+        for images, pairs in pair_batches(labels, 10, negatives):
+            asker, other = images[pairs].T
+            alike = labels[asker] == labels[other]
+            same.index_put_((asker[alike], other[alike]), torch.tensor(1.0), accumulate=True)
+            different.index_put_((asker[~alike], other[~alike]), torch.tensor(1.0), accumulate=True)
+
+    is_same = (labels[:, None] == labels).double()
+    own = is_same - torch.eye(10)
+    expected_same = own / own.sum(1, keepdim=True)
+    expected_different = (1 - is_same) * negatives / (1 - is_same).sum(1, keepdim=True)
+    torch.testing.assert_close(same.double() / times, expected_same, atol=0.06, rtol=0)
+    torch.testing.assert_close(different.double() / times, expected_different, atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "negatives", "message"),
+    [
+        ([3, 3, 3], 1, "1 identities leave 0 images of others to ask about, expected 1"),
+        ([3, 3, 3, 4, 5], 3, "3 identities leave 2 images of others to ask about, expected 3"),
+        ([1, 2, 3], 1, "none of the 3 training images has another of its identity"),
+    ],
+)
+def test_data_without_the_pairs_that_are_asked_for(labels, negatives, message):
+    with pytest.raises(RetableError, match=message):
+        next(pair_batches(torch.tensor(labels), 2, negatives))
+
+
+@pytest.mark.parametrize("fields", SAMPLERS, ids=lambda fields: fields["sampler"])
+class TestEverySampler:
+    LABELS = torch.arange(8).repeat_interleave(4)[torch.randperm(32, generator=torch.manual_seed(1))]
+
+    def epoch(self, fields, seed) -> list[Batch]:
+        torch.manual_seed(seed)
+        return list(batches(self.LABELS, Recipe(**RECIPE, **fields)))
+
+    def test_the_recipe_tells_its_size(self, fields):
+        recipe, drawn = Recipe(**RECIPE, **fields), self.epoch(fields, 0)
+
+        assert len(drawn[0].images) == recipe.batch_size
+        assert sum(len(batch.images) for batch in drawn) == images_per_epoch(self.LABELS, recipe)
+        assert {batch.pairs is not None for batch in drawn} == {fields["sampler"] == "pairs"}
+
+    def test_the_seed_decides_and_epochs_differ(self, fields):
+        first, again, other = (self.epoch(fields, seed) for seed in (0, 0, 1))
+
+        assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
+        assert not all(torch.equal(a.images, b.images) for a, b in zip(first, other, strict=True))

@@ -23,7 +23,7 @@ artefacts = "none"
 
 [datasets]
 street = { queries = 40 }
-square = {}
+square = { beside = ["circle"], recipe = { paper = { flip = 0.25, epochs = 20 } } }
 
 [recipe.paper]
 backbone = "resnet50"
@@ -81,6 +81,7 @@ headline = true
 [rows."Newer"]
 method = "sona"
 datasets = ["square"]
+recipe = { paper = { flip = 0.75 }, proxy = { height = 32 } }
 
 [cited]
 "Old" = { reference = "[7] Someone, 1999" }
@@ -92,6 +93,14 @@ rows = ["New", "Newer"]
 datasets = ["street"]
 source = "Table 1"
 statement = "New beats Newer."
+
+[[mechanism]]
+id = "new-sees-through"
+rows = ["New", "Newer"]
+dial = "occlusion"
+levels = [0.0, 0.5]
+source = "section 1"
+statement = "New sees through."
 
 [[erratum]]
 id = "E1"
@@ -207,6 +216,28 @@ def test_proxy_recipe_inherits(tiny):
     assert tiny.recipes["proxy"].height == tiny.recipes["paper"].height == 64
 
 
+def test_data_sets_and_then_rows_change_the_recipe(tiny):
+    def flip_epochs_height(scale, row, dataset):
+        recipe = tiny.recipe(scale, row, dataset)
+        return recipe.flip, recipe.epochs, recipe.height
+
+    assert flip_epochs_height("paper", "New", "street") == (0.5, 10, 64)
+    assert flip_epochs_height("paper", "New", "square") == (0.25, 20, 64)
+    assert flip_epochs_height("paper", "Newer", "square") == (0.75, 20, 64)
+    assert flip_epochs_height("paper", "Newer", "crosswalk") == (0.75, 10, 64)
+    assert flip_epochs_height("proxy", "Newer", "square") == (0.5, 6, 32)
+    assert tiny.recipe("proxy", "New", "square") is tiny.recipes["proxy"]
+
+
+def test_the_street_is_judged_as_market1501_unless_said(tiny, tmp_path):
+    told = load_paper("tiny", write(tmp_path / "b", TOML + '[street]\nprotocol = "x"\nbeside = ["y"]\n'))
+
+    assert (tiny.street.protocol, tiny.street.beside) == ("market1501", ())
+    assert (told.street.protocol, told.street.beside) == ("x", ("y",))
+    assert tiny.datasets["square"].beside == ("circle",)
+    assert [one.levels for one in tiny.mechanisms] == [(0.0, 0.5)]
+
+
 def test_keys_are_folders_and_near_misses_are_named(tmp_path):
     write(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -249,6 +280,21 @@ def test_papers_are_frozen(tiny):
         ('"Old" = { reference', '"Od" = { reference', ("table1.csv", "'Old'", "did you mean 'Od'")),
         ('[cited]\n', '[cited]\n"Oldest" = { reference = "x" }\n', ("cited 'Oldest'", "did you mean 'Old'")),
         ('"people" = ', '"persons" = ', ("table3.csv", "people", "no metric")),
+        ("flip = 0.25", "flop = 0.25", ("datasets 'square', recipe.paper", "'flop'", "did you mean 'flip'")),
+        ("flip = 0.75", "flip = 7.5", ("rows 'Newer', recipe.paper", "flip", "7.5")),
+        ("height = 32", "height = 0", ("rows 'Newer', recipe.proxy", "height")),
+        ("{ flip = 0.75 }", "{ epochs = 5, schedule = [[1, 1], [19, 2]] }",
+         ("rows 'Newer', recipe.paper", "epoch 19 of 5")),
+        ("{ flip = 0.75 }", "{ schedule = [[1, 1e-3], [10, 1e-4]], cutout_size = 33 }",
+         ("rows 'Newer', recipe.paper", "cutout of 33")),
+        ("recipe = { paper = { flip = 0.75 }", "recipe = { pager = { flip = 0.75 }", ("'Newer'", "pager")),
+        ('beside = ["circle"]', 'besides = ["circle"]', ("datasets 'square'", "did you mean 'beside'")),
+        ("levels = [0.0, 0.5]", "levels = [0.5, 0.5]", ("new-sees-through", "rise strictly")),
+        ("levels = [0.0, 0.5]", "levels = [0.5]", ("new-sees-through", "levels")),
+        ("levels = [0.0, 0.5]", "levels = [0.5, 1.5]", ("new-sees-through", "levels", "1.5")),
+        ('rows = ["New", "Newer"]\ndial', 'rows = ["New", "Newest"]\ndial', ("did you mean 'Newer'",)),
+        ('rows = ["New", "Newer"]\ndial', 'rows = ["New", "New"]\ndial', ("'New' twice",)),
+        ('dial = ', 'metrics = ["map"]\ndial = ', ("new-sees-through", "metric 'map'", "mAP,")),
         ("year = 2020", "year = ", ("paper.toml", "no readable TOML")),
         ('key = "tiny"', 'key = "tyni"', ("key", "'tyni'", "'tiny'")),
         ('files = ["table2.csv"]', 'files = ["table9.csv"]', ("table9.csv", "no readable file")),
@@ -384,6 +430,37 @@ def test_a_rate_holds_until_the_next_one(starts, epoch):
     )  # fmt: skip
 
     assert recipe.learning_rate(epoch) == max(first for first, _ in schedule if first <= epoch)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ids_per_batch": 0}, "sampler pk needs ids_per_batch of 1 or more .* found 0 and 2"),
+        ({"images_per_id": 1}, "images_per_id of 2 or more, found 4 and 1"),
+        ({"sampler": "all"}, "sampler"),
+        ({"momentum": 0.9}, "adam has its usual moments and takes no momentum, found 0.9"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "momentum"),
+        ({"backbone_rate": 0.0}, "backbone_rate"),
+        ({"erasing_area": (0.4, 0.02)}, r"erasing_area must be \(least, greatest\)"),
+        ({"erasing_area": (0.1, 1.1)}, "erasing_area"),
+        ({"erasing_aspect": 0.0}, "erasing_aspect"),
+        ({"ranking": ()}, "ranking"),
+        ({"ranking": ("all", "all")}, "ranking names a way twice"),
+        ({"ranking": ("some",)}, "ranking"),
+        ({"ranking": (0,)}, "ranking"),
+    ],
+)
+def test_recipes_that_cannot_be(tiny, fields, message):
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(tiny.recipes["paper"].model_dump() | fields)
+
+
+def test_a_sampler_needs_only_what_is_its_own(tiny):
+    without = tiny.recipes["paper"].model_dump(exclude={"ids_per_batch", "images_per_id"})
+
+    pairs = Recipe(**without | {"sampler": "pairs", "anchors_per_batch": 3, "negatives": 4})
+    assert pairs.batch_size == 3 * (1 + 1 + 4)
+    assert Recipe(**without | {"sampler": "shuffled", "images_per_batch": 7}).batch_size == 7
 
 
 def test_a_cutout_must_fit_the_image(tmp_path):

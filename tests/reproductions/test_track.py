@@ -9,8 +9,10 @@ import time
 import pytest
 from mlflow import MlflowClient
 
+from reproductions.jobs import Changes, make_job
 from reproductions.records import load_records
-from reproductions.track import flatten
+from reproductions.spec import load_paper
+from reproductions.track import describe, flatten
 
 
 @pytest.fixture
@@ -18,9 +20,9 @@ def client(shell):
     return MlflowClient(shell.environment["MLFLOW_TRACKING_URI"])
 
 
-def runs(client):
-    """All runs of the mini paper, the row's first."""
-    experiment = client.get_experiment_by_name("retable/mini")
+def runs(client, paper="mini"):
+    """All runs of the paper, the row's first."""
+    experiment = client.get_experiment_by_name(f"retable/{paper}")
     found = client.search_runs([experiment.experiment_id])
     return sorted(found, key=lambda run: (run.data.tags["retable.kind"] != "row", run.info.run_name))
 
@@ -67,6 +69,26 @@ def test_metrics_tags_inputs_and_artefacts(shell, client):
     assert {entry.dataset.digest for entry in inputs} == set(records[0].provenance.split.values())
     files = {file.path for file in client.list_artifacts(child.info.run_id)}
     assert files == {"record.json", "weights.safetensors", "ranks.npz"}
+
+
+def test_other_rankings_and_the_recipes_fields_are_logged(shell, client):
+    shell.run("--seeds", 2, paper="pairs")
+    records = load_records(shell.results)
+
+    parent, child, _ = runs(client, "pairs")
+    name = "market1501/openreid exhaustive"
+    scores = [record.beside[name]["rank1"] for record in records]
+    assert child.data.metrics[f"beside/{name}/rank1"] == scores[0]
+    assert parent.data.metrics[f"beside/{name}/rank1.mean"] == pytest.approx(sum(scores) / 2)
+    assert child.data.params["recipe.sampler"] == "pairs"
+    assert child.data.params["recipe.ranking"] == "[5, 'all']"
+    assert child.data.tags["retable.protocol"] == "market1501/openreid"
+
+
+def test_the_note_on_a_run_has_the_dials_that_were_turned():
+    job = make_job(load_paper("sona"), "BL", "crosswalk", "proxy", changes=Changes(dials={"occlusion": 0.5}))
+
+    assert "--street default --dial occlusion=0.5 --seeds" in describe(job)
 
 
 def test_more_seeds_of_a_row_join_its_run(shell, client):

@@ -1,17 +1,21 @@
 """The loop: it learns, one seed decides everything, and an interruption changes nothing."""
 
-from dataclasses import replace
+from copy import deepcopy
 
 import pytest
 import torch
 
 from methods import METHODS
-from protocols import PROTOCOLS, Record
 from reproductions.checkpoint import Checkpoint
-from reproductions.evaluation import Gallery, evaluate
 from reproductions.recipe import Recipe
-from reproductions.training import make_accelerator, seed_everything, train
-from retable.errors import RetableError
+from reproductions.training import (
+    make_accelerator,
+    make_optimizer,
+    refuse_misfit,
+    seed_everything,
+    train,
+)
+from retable.errors import RetableError, SpecError
 
 RECIPE = Recipe(
     backbone="resnet18",
@@ -30,7 +34,10 @@ RECIPE = Recipe(
     schedule=((1, 1e-3), (3, 1e-4)),
     precision="bf16",
 )
-OPTIONS = {"block_height": 1, "block_width": 2, "global_dim": 16, "local_dim": 16}
+OPTIONS = {
+    "sona": {"block_height": 1, "block_width": 2, "global_dim": 16, "local_dim": 16},
+    "kpm": {"matching": "warp"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +50,20 @@ def coloured():
     return (colours[labels] + noise).to(torch.uint8), labels
 
 
-def new_method(seed=0):
+def new_method(seed=0, name="sona"):
     seed_everything(seed, "initial weights")
-    method = METHODS.get("sona")
-    return method(method.parse_options(OPTIONS), 8, RECIPE.backbone, "none", RECIPE.backbone_options)
+    method = METHODS.get(name)
+    return method(method.parse_options(OPTIONS[name]), 8, RECIPE.backbone, "none", RECIPE.backbone_options)
 
 
-def run(coloured, recipe=RECIPE, seed=0, resumed=None):
+def run(coloured, recipe=RECIPE, seed=0, resumed=None, name="sona"):
     """Train to the end; the method, the entries and the optimizer's state after each epoch."""
-    method = new_method(seed)
+    method = new_method(seed, name)
     accelerator = make_accelerator("cpu", recipe.precision)
     states, entries = [], []
     for entry, optimizer in train(method, *coloured, recipe, seed, accelerator, resumed):
         entries.append(entry)
-        weights = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-        states.append((weights, optimizer))
+        states.append(deepcopy((method.state_dict(), optimizer)))
     return method, entries, states
 
 
@@ -114,49 +120,100 @@ def test_a_diverging_loss_stops_with_its_name(coloured):
         run(coloured, recipe)
 
 
-def test_evaluation_ranks_by_the_methods_distance(coloured, tmp_path):
-    images, labels = coloured
-    records = tuple(
-        Record(tmp_path / f"{index}.jpg", int(label) + 1, 1 + index % 2)
-        for index, label in enumerate(labels.tolist())
-    )
-    protocol = PROTOCOLS.get("market1501")()
-    rules = replace(protocol.rules, max_rank=20)
-    method, accelerator = new_method(), make_accelerator("cpu", "fp32")
-    query, gallery = Gallery(records[:16], images[:16]), Gallery(records, images)
+PAIRS = {"sampler": "pairs", "anchors_per_batch": 6, "negatives": 3, "erasing_probability": 0.5}
+SHUFFLED = {"sampler": "shuffled", "images_per_batch": 16}
+SGD = {"optimizer": "sgd", "momentum": 0.9, "backbone_rate": 0.1}
 
-    result = evaluate(method, query, gallery, replace(protocol, rules=rules), accelerator)
 
-    assert result.queries == 16
-    from reproductions.evaluation import describe
+def changed(**fields):
+    return Recipe.model_validate(RECIPE.model_dump() | fields)
 
-    described = describe(method, images, accelerator).double()
-    for q in range(16):
-        distance = (described[q] - described).square().sum(1)
-        counted = [
-            j
-            for j in range(64)
-            if not (records[j].pid == records[q].pid and records[j].camid == records[q].camid)
-        ]
-        nearest = min(distance[j] for j in counted if records[j].pid == records[q].pid)
-        before = sum(distance[j] < nearest - 1e-4 for j in counted)
-        first = result.ranks.rank[result.ranks.ends[q - 1] if q else 0]
-        assert abs(first - (before + 1)) <= 1
+
+@pytest.mark.parametrize("fields", [PAIRS, PAIRS | SGD, SHUFFLED | SGD], ids=["pairs", "sgd", "shuffled"])
+def test_every_sampler_and_optimizer_resumes_bit_identically(coloured, tmp_path, fields):
+    name = "kpm" if fields["sampler"] == "pairs" else "sona"
+    method, entries, _ = run(coloured, changed(**fields), name=name)
+    _, _, states = run(coloured, changed(**fields, epochs=1, schedule=((1, 1e-3),)), name=name)
+    weights, optimizer = states[0]
+    Checkpoint("job", 1, weights, optimizer, entries[:1], {}).save(tmp_path / "checkpoint.pt")
+
+    resumed = Checkpoint.load(tmp_path / "checkpoint.pt", "job")
+    again, later_entries, _ = run(coloured, changed(**fields), resumed=resumed, name=name)
+
+    assert_equal_weights(method.state_dict(), again.state_dict())
+    assert timeless(later_entries) == timeless(entries)[1:]
+
+
+def test_pairs_of_two_colours_are_learnt(coloured):
+    seen = []
+    recipe = changed(**PAIRS | {"erasing_probability": 0.0, "epochs": 6, "schedule": ((1, 3e-3),)})
+    method, accelerator = new_method(name="kpm"), make_accelerator("cpu", "fp32")
+
+    entries = [entry for entry, _ in train(method, *coloured, recipe, 0, accelerator, progress=seen.append)]
+
+    assert seen == ([6 * 5] * 10 + [4 * 5]) * 6
+    (loss,) = set(entries[0]) - {"epoch", "lr", "images_per_s", "seconds"}
+    assert entries[-1][loss] < 0.8 * entries[0][loss]
+
+
+def test_sgd_with_momentum_and_a_slower_backbone_is_the_formula():
+    """v <- 0.9 v + (g + decay p); p <- p - rate v, the rate a tenth in the backbone."""
+    method = new_method(name="kpm")
+    recipe = changed(**PAIRS | SGD, weight_decay=0.01)
+    optimizer = make_optimizer(method, recipe)
+    before = {name: parameter.detach().clone() for name, parameter in method.named_parameters()}
+    velocity = {name: torch.zeros_like(value) for name, value in before.items()}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.5 * group.get("rate", 1.0)
+    for step in range(2):
+        for parameter in method.parameters():
+            parameter.grad = torch.full_like(parameter, 0.1 + step)
+        optimizer.step()
+        for name, value in before.items():
+            velocity[name] = 0.9 * velocity[name] + 0.1 + step + 0.01 * value
+            before[name] = value - (0.05 if name.startswith("backbone.") else 0.5) * velocity[name]
+
+    assert {name.startswith("backbone.") for name in before} == {True, False}
+    for name, parameter in method.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name], msg=name)
+
+
+def test_the_schedule_holds_for_every_group(coloured):
+    _, entries, states = run(coloured, changed(**PAIRS | SGD), name="kpm")
+
+    assert [entry["lr"] for entry in entries] == [1e-3, 1e-3, 1e-4]
+    assert [group["lr"] for group in states[-1][1]["param_groups"]] == pytest.approx([1e-5, 1e-4])
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("kpm", {}, 'KPM learns from pairs of images, the recipe has sampler = "pk"; expected .*"pairs"'),
+        ("kpm", SHUFFLED, 'the recipe has sampler = "shuffled"'),
+        ("sona", PAIRS, 'SONA learns from images one by one, the recipe has sampler = "pairs"; .*"shuffled"'),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_method(name, fields, message):
+    with pytest.raises(SpecError, match=message):
+        refuse_misfit(new_method(name=name), changed(**fields))
+
+
+def test_recipes_and_methods_that_fit():
+    for name, fields in (("sona", {}), ("sona", SHUFFLED), ("kpm", PAIRS)):
+        refuse_misfit(new_method(name=name), changed(**fields))
 
 
 @pytest.mark.gpu
-def test_the_loop_and_the_evaluation_on_a_gpu(coloured, tmp_path):
+@pytest.mark.parametrize(("name", "fields"), [("sona", {}), ("kpm", PAIRS | SGD)])
+def test_the_loop_on_a_gpu(coloured, name, fields):
     images, labels = coloured
-    method, accelerator = new_method(), make_accelerator("cuda", "bf16")
+    method, accelerator = new_method(name=name), make_accelerator("cuda", "bf16")
     cached = images.to(accelerator.device)
 
-    entries = [entry for entry, _ in train(method, cached, labels, RECIPE, 0, accelerator)]
+    entries = [entry for entry, _ in train(method, cached, labels, changed(**fields), 0, accelerator)]
 
-    assert all(entry["global_ce"] > 0 for entry in entries)
-    records = tuple(Record(tmp_path / str(i), 1 + i // 8, 1 + i % 2) for i in range(64))
-    query, gallery = Gallery(records[:8], cached[:8]), Gallery(records, cached)
-    result = evaluate(method, query, gallery, PROTOCOLS.get("market1501")(), accelerator)
-    assert 0 <= result.metrics["mAP"] <= 100
+    assert len(entries) == 3
+    assert all(value > 0 for entry in entries for value in entry.values())
 
 
 def test_a_missing_gpu_is_refused():
