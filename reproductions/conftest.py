@@ -1,11 +1,11 @@
-"""``pytest reproductions/ -m sona``: printed cells, claims and errata as tests, judged from records.
+"""``pytest reproductions/ -m sona``: a paper's printed cells, claims, mechanisms and errata as tests.
 
-``within`` passes, ``above`` passes with a warning, ``below`` fails; what has no answer yet skips and
-says what is missing, or fails under ``--strict-open``.
+They are judged from records: ``within`` passes, ``above`` passes with a warning, ``below`` fails; what
+has no answer yet skips and says what is missing, or fails under ``--strict-open``.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from reproductions.campaign import run_jobs
+from reproductions.effects import mechanism_jobs
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.judgement import Judgement
-from reproductions.paper import Cell, Claim, Paper, RunScale
+from reproductions.paper import Cell, Claim, Mechanism, Paper, RunScale
 from reproductions.places import RESULTS
-from reproductions.records import load_records
+from reproductions.records import SeedRecord, load_records
 from reproductions.selection import data_root, datasets_here
 from reproductions.spec import load_paper, paper_keys
 
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each cell, each claim at each of its scales, and each erratum."""
+    """One test for each cell, each claim at each of its scales, each mechanism and each erratum."""
     names = metafunc.fixturenames
     if "cell" in names:
         parameters = [
@@ -67,6 +68,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for scale in claim.scales
         ]
         metafunc.parametrize(("paper", "claim", "scale"), parameters)
+    if "mechanism" in names:
+        parameters = [
+            pytest.param(paper, mechanism, id=f"{key}-{mechanism.id}", marks=_marks(key, "proxy", STREET))
+            for key, paper in PAPERS.items()
+            for mechanism in paper.mechanisms
+        ]
+        metafunc.parametrize(("paper", "mechanism"), parameters)
     if "erratum" in names:
         parameters = [
             pytest.param(paper, erratum, id=f"{key}-{erratum.id}", marks=_marks(key, "exact"))
@@ -97,21 +105,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _jobs_of(session: pytest.Session) -> dict[str, list[Job]]:
-    """Jobs of the selected cells whose data set is here, and of the selected claims, each once."""
+    """Jobs of the selected cells whose data set is here, and of selected claims and mechanisms, each once."""
     root = data_root(session.config.getoption("data_root"))
     here = {STREET, *(name for paper in PAPERS.values() for name in datasets_here(paper, root))}
     wanted: dict[str, set[tuple[str, str, RunScale]]] = defaultdict(set)
-    for item in session.items:
-        arguments = (
-            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        )
+    jobs: dict[str, list[Job]] = defaultdict(list)
+    for arguments in _arguments(session.items):
         for key, row, dataset, scale in _runs_of(arguments):
             if dataset in here:
                 wanted[key].add((row, dataset, scale))
-    return {
-        key: [make_job(PAPERS[key], row, dataset, scale, root=root) for row, dataset, scale in sorted(rows)]
-        for key, rows in wanted.items()
-    }
+        match arguments:
+            case {"paper": Paper() as paper, "mechanism": Mechanism() as mechanism}:
+                jobs[paper.key] += mechanism_jobs(paper, mechanism).values()
+    for key, rows in wanted.items():
+        jobs[key] += [make_job(PAPERS[key], *row, root=root) for row in sorted(rows)]
+    return jobs
+
+
+def _arguments(items: Iterable[pytest.Item]) -> Iterator[Mapping[str, object]]:
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            yield item.callspec.params
 
 
 def _runs_of(arguments: Mapping[str, object]) -> list[tuple[str, str, str, RunScale]]:
@@ -127,10 +141,15 @@ def _runs_of(arguments: Mapping[str, object]) -> list[tuple[str, str, str, RunSc
 
 
 @pytest.fixture(scope="session")
-def judgements(request: pytest.FixtureRequest) -> dict[str, Judgement]:
+def records(request: pytest.FixtureRequest) -> dict[str, list[SeedRecord]]:
+    """All records, by paper."""
+    return {key: load_records(request.config.getoption("results"), key) for key in PAPERS}
+
+
+@pytest.fixture(scope="session")
+def judgements(records: dict[str, list[SeedRecord]]) -> dict[str, Judgement]:
     """Answers to all cells and claims, by paper."""
-    results = request.config.getoption("results")
-    return {key: Judgement(paper, load_records(results, key)) for key, paper in PAPERS.items()}
+    return {key: Judgement(paper, records[key]) for key, paper in PAPERS.items()}
 
 
 class Verdicts:
@@ -142,7 +161,7 @@ class Verdicts:
     def settle(self, word: str, reason: str) -> None:
         """Pass, fail or skip the running test."""
         self.words.setdefault(word, []).append(self.name)
-        if word in ("below", "differs", "reversed"):
+        if word in ("below", "differs", "reversed", "shrinks"):
             pytest.fail(f"{word}: {reason}", pytrace=False)
         if word in ("open", "unrun", "undecided"):
             self._unanswered(f"{word}: {reason}")
@@ -167,6 +186,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section("verdicts")
     terminalreporter.line(", ".join(f"{len(names)} {word}" for word, names in sorted(words.items())))
-    for word in ("below", "differs", "reversed", "above", "open", "undecided"):
+    for word in ("below", "differs", "reversed", "shrinks", "above", "open", "undecided"):
         for name in words.get(word, []):
             terminalreporter.line(f"{word:10} {name}")

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from reproductions.conftest import Verdicts
+from reproductions.effects import Trial
 from reproductions.errata import faults, recompute
 from reproductions.judgement import Judgement
-from reproductions.paper import Cell, Claim, Erratum, Paper, RunScale
+from reproductions.paper import Cell, Claim, Erratum, Mechanism, Paper, RunScale
+from reproductions.records import SeedRecord
 
 
 def test_cell(
@@ -38,6 +40,14 @@ def test_claim(
     """What the paper says of its rows against our own runs of them."""
     verdict = judgements[paper.key].answer_claim(claim, scale).verdict
     verdicts.settle(verdict.word, f"{claim.statement} {verdict.details}")
+
+
+def test_mechanism(
+    paper: Paper, mechanism: Mechanism, records: dict[str, list[SeedRecord]], verdicts: Verdicts
+) -> None:
+    """Whether a gain grows on the street with what the paper explains it by; it fails if it shrinks."""
+    verdict = Trial(paper, mechanism, records[paper.key]).verdict
+    verdicts.settle(verdict.word, f"{mechanism.statement} {verdict.details}")
 
 
 def test_erratum(paper: Paper, erratum: Erratum) -> None:
