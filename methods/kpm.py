@@ -4,6 +4,10 @@ Shen, Xiao, Li, Yi and Wang, "End-to-End Deep Kronecker-Product Matching for Per
 CVPR 2018. The code that its authors published is of a later paper and has neither the residual
 self-attention nor the hourglass ("later code" below: YantaoShen/kpm_rw_person_reid; "prototype": the
 deleted first version in the history of Cysu/open-reid).
+Also open, and settled without an option: BN for each scale, then one classifier over all; two logits and
+their softmax, as in the later code; plain 1x1 convolutions with bias in the hourglass; confidence
+rearranged by relative offset, as in the prototype; the losses of several classifiers are summed; the
+attention's BN learns from all images of a batch, although only those that ask are weighted.
 Shapes: B images, P pairs, Q queries, G gallery images; C channels, h x w positions, N = h w.
 """
 
@@ -25,6 +29,8 @@ from retable.errors import SpecError
 STAGES = {"scale1": "layer4", "scale2": "layer3", "scale3": "layer2"}
 """The paper's scales, and the ResNet stages whose maps have their size: 1/32, 1/16 and 1/8 of the image."""
 
+Difference = Literal["square after pooling", "square before pooling", "absolute", "signed", "concatenated"]
+
 COPIES = 4
 """Tensors of a size that live at once while pairs are scored: vectors, squares, normalised ones and more."""
 
@@ -42,7 +48,8 @@ class KPMOptions(Options):
         scales: the backbone's last map alone, or three maps of an hourglass (section 3.2).
         combine: "concatenate" has one classifier over the vectors of all scales, "average" one a scale, each
             with its loss, and averages their confidence ("HG ML").
-        difference: what the mean difference goes through on its way to the classifier.
+        difference: what the mean difference goes through on its way to the classifier; "signed" is
+            nothing at all, and "concatenated" has both means side by side instead of a difference.
         tau_kpm: temperature of the matching.
         tau_rsa: temperature of the attention.
         map_size: height and width of the backbone's last map, on which "confidence" depends.
@@ -59,7 +66,7 @@ class KPMOptions(Options):
     attention: bool = False
     scales: Literal["layer4", "hourglass"] = "layer4"
     combine: Literal["concatenate", "average"] = "concatenate"
-    difference: Literal["square after pooling", "square before pooling", "absolute"] = "square after pooling"
+    difference: Difference = "square after pooling"
     tau_kpm: float = Field(0.05, gt=0)
     tau_rsa: float = Field(1.0, gt=0)
     map_size: tuple[Size, Size] = (8, 4)
@@ -78,10 +85,8 @@ class KPMOptions(Options):
             raise ValueError(
                 f"attention weights warped differences: it needs matching 'warp', not {self.matching!r}"
             )
-        if self.difference == "square before pooling" and self.matching != "none":
-            raise ValueError(
-                "difference 'square before pooling' is a setting of the baseline: matching 'none'"
-            )
+        if self.difference in ("square before pooling", "concatenated") and self.matching != "none":
+            raise ValueError(f"difference {self.difference!r} is a setting of the baseline: matching 'none'")
         return self
 
 
@@ -98,6 +103,18 @@ UNSTATED = (
         ("query to gallery", "both"),
         "eq. 8 warps Y onto X and the text introduces the query first; the later code warps the query",
         when={"matching": "warp"},
+    ),
+    Unstated(
+        "similarity",
+        ("dot",),
+        "as with warping, for the row that leaves warping out",
+        when={"matching": "confidence"},
+    ),
+    Unstated(
+        "direction",
+        ("query to gallery", "both"),
+        "as with warping, for the row that leaves warping out",
+        when={"matching": "confidence"},
     ),
     Unstated(
         "pooling",
@@ -131,6 +148,10 @@ class Map(NamedTuple):
     def of(self, images: Tensor | slice) -> "Map":
         """The same of some of the images."""
         return Map(self.features[images], self.weights[images])
+
+    def float(self) -> "Map":
+        """The same in float32, in which maps are compared."""
+        return Map(self.features.float(), self.weights.float())
 
     def flat(self) -> tuple[Tensor, Tensor]:
         """Features (B, N, C) and weights (B, N)."""
@@ -192,6 +213,23 @@ class MeanDifference(Comparison):
         """The mean alone, as a map of one position."""
         mean = map_.mean()
         return Map(mean[:, None, None], torch.ones_like(mean[:, :1, None]))
+
+
+class BothMeans(MeanDifference):
+    """The baseline without subtraction: the means of both maps side by side (section 4.3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.width = 2 * channels
+
+    def forward(self, x: Map, y: Map) -> Tensor:
+        """(P, 2 C)."""
+        return torch.cat([x.mean(), y.mean()], 1)
+
+    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:  # noqa: ARG002 - as above
+        """(Q, G, 2 C)."""
+        shape = len(x.weights), len(y.weights), -1
+        return torch.cat([x.mean()[:, None].expand(shape), y.mean().expand(shape)], 2)
 
 
 class MeanSquaredDifference(Comparison):
@@ -350,10 +388,16 @@ class Verification(nn.Module):
         return logits.view(*shape, 2)
 
     def _even(self, vectors: Tensor) -> Tensor:
-        """An even function of differences; what is no difference, or squared already, stays as it is."""
-        if self.options.matching == "confidence" or self.options.difference == "square before pooling":
+        """The square or absolute value of differences; what is none, or squared already, stays as it is."""
+        if self.options.matching == "confidence":
             return vectors
-        return vectors.square() if self.options.difference == "square after pooling" else vectors.abs()
+        match self.options.difference:
+            case "square after pooling":
+                return vectors.square()
+            case "absolute":
+                return vectors.abs()
+            case _:
+                return vectors
 
 
 @METHODS.register("kpm")
@@ -399,10 +443,12 @@ class KPM(PairMethod):
 
     def _scales(self, images: Tensor) -> dict[str, Tensor]:
         """Maps (B, C, h, w) of the backbone, or of the hourglass on it."""
-        stages, x = {}, images
+        scales = {STAGES[scale]: scale for scale in self.channels}
+        maps, x = {}, images
         for name, stage in self.backbone.stages.items():
-            stages[name] = x = stage(x)
-        maps = {scale: stages[STAGES[scale]] for scale in self.channels}
+            x = stage(x)
+            if name in scales:
+                maps[scales[name]] = x
         return self.hourglass(maps) if self.hourglass else maps
 
     def losses(self, images: Tensor, pids: Tensor, pairs: Tensor) -> dict[str, Tensor]:
@@ -435,9 +481,9 @@ class KPM(PairMethod):
         per_image = pairs // per_query
         out = gallery["pooled"].new_empty(total_q, total_g)
         for i in range(0, total_q, per_query):
-            some = {scale: map_.of(slice(i, i + per_query)) for scale, map_ in asking.items()}
+            some = {scale: map_.of(slice(i, i + per_query)).float() for scale, map_ in asking.items()}
             for j in range(0, total_g, per_image):
-                others = {scale: map_.of(slice(j, j + per_image)) for scale, map_ in asked.items()}
+                others = {scale: map_.of(slice(j, j + per_image)).float() for scale, map_ in asked.items()}
                 logits = self._logits(some, others, all_pairs=True)
                 out[i : i + per_query, j : j + per_image] = _different(list(logits.values()))
         return out
@@ -451,8 +497,8 @@ class KPM(PairMethod):
         for i in range(0, len(out), size):
             pairs = slice(i, i + size)
             logits = self._logits(
-                {scale: map_.of(pairs) for scale, map_ in asking.items()},
-                {scale: map_.of(pairs) for scale, map_ in asked.items()},
+                {scale: map_.of(pairs).float() for scale, map_ in asking.items()},
+                {scale: map_.of(pairs).float() for scale, map_ in asked.items()},
             )
             out[pairs] = _different(list(logits.values()))
         return out
@@ -494,7 +540,7 @@ class KPM(PairMethod):
         return alpha / ones[0].numel() if self.options.pooling == "mean" else alpha
 
     def _kept_maps(self, described: Mapping[str, Tensor]) -> dict[str, Map]:
-        return {s: Map(described[s].float(), described[f"{s}_weights"]) for s in self.channels}
+        return {s: Map(described[s], described[f"{s}_weights"]) for s in self.channels}
 
     def _logits(
         self, asking: Mapping[str, Map], asked: Mapping[str, Map], *, all_pairs: bool = False
@@ -527,6 +573,8 @@ def _comparison(scale: str, channels: int, options: KPMOptions) -> Comparison:
         return WarpedDifference(channels, options)
     if options.difference == "square before pooling":
         return MeanSquaredDifference(channels)
+    if options.difference == "concatenated":
+        return BothMeans(channels)
     return MeanDifference(channels)
 
 
@@ -536,4 +584,6 @@ def _different(logits: list[Tensor]) -> Tensor:
     They order as the probability does, but float32 tells them apart where that is all but 0 or 1.
     """
     odds = torch.stack([one[..., 0] - one[..., 1] for one in logits]).float()
+    if len(odds) == 1:
+        return odds[0]  # as below, unrounded
     return F.logsigmoid(odds).logsumexp(0) - F.logsigmoid(-odds).logsumexp(0)

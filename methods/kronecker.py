@@ -8,8 +8,10 @@ The paper's K = X (x) Y holds H x W x H x W dot products a pair of images. ``sof
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,12 +63,27 @@ def pooled_warps(
     ask, key = comparable(x, similarity) / tau, comparable(y, similarity)
     pooled = y.new_empty(len(x), len(y), y.shape[2])
     for queries, images in _tiles(x, y, tile_bytes):
-        products = ask[queries].flatten(0, 1) @ key[images].flatten(0, 1).mT  # (q N, g M), eq. 6
+        with _tf32(x.device):
+            products = ask[queries].flatten(0, 1) @ key[images].flatten(0, 1).mT  # (q N, g M), eq. 6
         confidence = products.view(-1, x.shape[1], len(y[images]), y.shape[1]).softmax(-1)  # (q, N, g, M)
         landed = weights[queries, None] @ confidence.flatten(2)  # (q, 1, g M): sum_i a_i beta_ij
         shares = landed.view(-1, len(y[images]), y.shape[1])  # (q, g, M)
         pooled[queries, images] = (shares.transpose(0, 1) @ y[images]).transpose(0, 1)
     return pooled
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    """Within, a GPU multiplies float32 as TF32: maps that were stored as bfloat16 have no more bits."""
+    if device.type != "cuda":
+        yield
+        return
+    setting: Any = torch.backends.cuda.matmul
+    precision, setting.fp32_precision = setting.fp32_precision, "tf32"
+    try:
+        yield
+    finally:
+        setting.fp32_precision = precision
 
 
 def _tiles(x: Tensor, y: Tensor, tile_bytes: int) -> Iterator[tuple[slice, slice]]:

@@ -3,7 +3,7 @@
 ============  =====================================================================================
 ``greater``   95 % one-sided bound of mean(first) - mean(second) above 0; ``reversed`` if below 0
 ``step``      the cell rule on the difference, tolerance max(d / 2, 3 s0 sqrt(2 / published runs));
-              ``below`` if it is short of the printed size, ``holds`` within it or beyond
+              ``below`` if it is short of the printed size, ``holds`` within it or beyond, and not 0
 ``monotone``  Page's trend test over seeds x rows, and no step back beyond the tolerance
 ``peak``      the upper bound of every other row minus the first is below the tolerance
 ``flat``      every two rows are equivalent within the tolerance
@@ -226,7 +226,7 @@ def _monotone(
 def _step(claim: Claim, target: Target, seeds: Mapping[str, Mapping[int, float]], noise: float) -> ClaimPart:
     """The cell rule on the difference: short of the printed size is ``below``, beyond it still holds.
 
-    Both printed means were rounded, so the edge is a whole rounding step beyond the tolerance.
+    A difference that may be none at all never holds, whatever the tolerance. Both printed means were rounded, so the edge is a whole rounding step beyond the tolerance.
     """
     if target.size is None:
         raise ValueError(f"claim {claim.id}: a step without two printed cells")
@@ -237,10 +237,13 @@ def _step(claim: Claim, target: Target, seeds: Mapping[str, Mapping[int, float]]
     n = min(len(first), len(second))
     cell = judge_gap(found.gap - size, found.error, found.dof, margin + resolution / 2, resolution, n)
     words: dict[str, Word] = {"within": "holds", "above": "holds", "below": "below", "open": "undecided"}
+    word = words[cell.word]
+    if word == "holds" and found.low <= 0 <= found.high:
+        word = "undecided"  # the tolerance is so wide that no step at all would do
     details = (
         f"{_shown(claim.rows[0], claim.rows[1], found)}, printed {size:+.2f}: {cell.word} {cell.edge:.2f}"
     )
-    return ClaimPart(target.dataset, target.metric, words[cell.word], details, cell)
+    return ClaimPart(target.dataset, target.metric, word, details, cell)
 
 
 def _shown(first: str, second: str, found: Difference) -> str:

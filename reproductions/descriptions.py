@@ -55,7 +55,8 @@ class Descriptions:
         order: Tensor | None = None,
         mapped: bool = False,
     ) -> None:
-        self._stored, self._device = dict(stored), device
+        self._stored = dict(stored)
+        self._device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", as of any tensor there
         images = len(next(iter(self._stored.values())))
         self._order = torch.arange(images) if order is None else order
         self.mapped = mapped

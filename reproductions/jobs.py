@@ -134,17 +134,15 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """Everything that decides the numbers of this job but the seed, and no label of the row.
 
-        So rows of one network share a hash, and one set of records serves them all. Fields of the
-        recipe at their defaults are left out: see ``Recipe``.
+        So rows of one network share a hash, and one set of records serves them all.
 
         Raises ``WeightsError`` when the weights are a file that is not there.
         """
-        apart = {"weights", "method_options", "street"}
         identity = {
             "method": [self.method, METHODS.version(self.method)],
             "training": TRAINING_VERSION,
             "options": self.options,
-            "recipe": self.recipe.model_dump(mode="json", exclude=apart, exclude_defaults=True),
+            "recipe": self.recipe.stated(),
             "weights": _weights_identity(self.weights),
             "protocol": _stated(self.data.protocol),
             "data": self.data.identity(),

@@ -68,7 +68,7 @@ class AllPairs:
     @torch.inference_mode()
     def __call__(self, start: int, stop: int) -> Tensor:
         """(stop - start, G) float32 on the device, for queries start..stop-1."""
-        with products_of(self._method, self._gallery.device):
+        with large_tiles(self._method, self._gallery.device):
             return tiled(
                 self._method.distance,
                 self._query,
@@ -123,7 +123,7 @@ class TwoStage:
         """(stop - start, G) float32 on the device, for queries start..stop-1."""
         query, gallery, block = self._query, self._gallery, (start, stop)
         if self.scored == len(gallery):
-            with products_of(self._method, gallery.device):
+            with large_tiles(self._method, gallery.device):
                 return tiled(self._method.distance, query, gallery, block, self._tile_bytes, self._progress)
         query, gallery = query.only("pooled"), gallery.only("pooled")
         distances = tiled(squared_euclidean, query, gallery, block, self._tile_bytes)
@@ -140,7 +140,7 @@ class TwoStage:
         scores = torch.empty(nearest.numel(), device=nearest.device)
         pairs = self._tile_bytes // (4 * self._gallery.row_bytes)  # two rows each, as read and as repeated
         score: Callable[[Any, Any], Tensor] = self._method.pair_distance
-        with products_of(self._method, nearest.device):
+        with large_tiles(self._method, nearest.device):
             for part in _parts(0, len(order), pairs):
                 scores[order[part]] = score(self._query.rows(asked[part]), self._gallery.rows(sought[part]))
                 self._progress(part.stop - part.start)
@@ -148,23 +148,18 @@ class TwoStage:
 
 
 @contextmanager
-def products_of(method: AnyMethod, device: torch.device) -> Iterator[None]:
-    """Within, a pair method on a GPU works in large tiles, and multiplies float32 as TF32.
-
-    TF32 keeps 10 bits behind the point, feature maps have been stored with 7. On a CPU, and for
-    embedding methods, nothing changes.
-    """
+def large_tiles(method: AnyMethod, device: torch.device) -> Iterator[None]:
+    """Within, a pair method on a GPU works in tiles as large as its memory allows."""
     if device.type != "cuda" or not isinstance(method, PairMethod):
         yield
         return
-    setting: Any = torch.backends.cuda.matmul
-    precision, tile_bytes = setting.fp32_precision, method.tile_bytes
+    tile_bytes = method.tile_bytes
     free, _ = torch.cuda.mem_get_info(device)
-    setting.fp32_precision, method.tile_bytes = "tf32", max(tile_bytes, int(free * GPU_SHARE))
+    method.tile_bytes = max(tile_bytes, int(free * GPU_SHARE))
     try:
         yield
     finally:
-        setting.fp32_precision, method.tile_bytes = precision, tile_bytes
+        method.tile_bytes = tile_bytes
 
 
 def tiled(

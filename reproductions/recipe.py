@@ -11,6 +11,13 @@ TRAINING_VERSION = 1
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+BATCHES = {
+    "pk": ("ids_per_batch", "images_per_id"),
+    "pairs": ("anchors_per_batch", "negatives"),
+    "shuffled": ("images_per_batch",),
+}
+"""The fields that say how large each sampler's batches are."""
+
 Way = Literal["all"] | PositiveInt
 """How pairs are ranked: all are scored, or this many nearest of a coarse search are."""
 
@@ -121,6 +128,15 @@ class Recipe(BaseModel):
                 f"{self.ids_per_batch} and {self.images_per_id}"
             )
         return self
+
+    def stated(self) -> dict[str, Any]:
+        """What decides a training's numbers, as plain data: fields at their defaults are left out.
+
+        So are the sizes of batches that other samplers draw, and what a job states elsewhere.
+        """
+        others = {field for sampler, fields in BATCHES.items() if sampler != self.sampler for field in fields}
+        apart = {"weights", "method_options", "street", *others}
+        return self.model_dump(mode="json", exclude=apart, exclude_defaults=True)
 
     @property
     def batch_size(self) -> int:

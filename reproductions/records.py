@@ -1,6 +1,7 @@
 """Recorded facts: one JSON file a seed, written whole or not at all."""
 
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from reproductions.places import PROJECT
 from retable.errors import RetableError
 from retable.files import write_atomically
+
+UNSAFE = re.compile(r'[/\\:*?"<>|]')
+"""Characters that some file system refuses in a name."""
 
 CODE = ("retable", "methods", "protocols", "reproductions", "pyproject.toml", "uv.lock")
 
@@ -68,7 +72,7 @@ class SeedRecord(BaseModel):
 
     def path(self, results: Path) -> Path:
         """Where this record belongs below ``results``."""
-        name = f"{self.row}_{self.dataset}_{self.row_hash}".replace("/", "-")
+        name = UNSAFE.sub("-", f"{self.row}_{self.dataset}_{self.row_hash}")
         return results / self.paper / self.scale / name / f"seed-{self.seed}.json"
 
     def save(self, results: Path) -> Path:
@@ -88,6 +92,8 @@ class SeedRecord(BaseModel):
         for other in path.parent.parent.glob(f"*_{self.row_hash}/{path.name}"):
             if other != path:
                 other.unlink()
+                if not any(other.parent.iterdir()):
+                    other.parent.rmdir()
         return path
 
 

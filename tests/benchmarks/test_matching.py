@@ -78,7 +78,9 @@ def test_512_positions_and_512_channels(benchmark, batch, dtype):
     vectors = benchmark.pedantic(lambda: finished(compare(x, y, weights)), rounds=3, warmup_rounds=1)
 
     benchmark.extra_info.update(device=str(DEVICE), pairs_per_s=64 / benchmark.stats.stats.min)
-    torch.testing.assert_close(vectors[:1, :2], literal(x[:1], y[:2], weights[:1], 1), rtol=0.05, atol=0.01)
+    expected = literal(x[:1], y[:2], weights[:1], 1)
+    close = 1e-5 if dtype == torch.float32 and DEVICE.type == "cpu" else 0.02
+    torch.testing.assert_close(vectors[:1, :2], expected, rtol=close, atol=close * float(expected.std()))
 
 
 @pytest.mark.benchmark(group="memory")

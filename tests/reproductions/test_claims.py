@@ -137,6 +137,12 @@ def test_a_step_may_be_missed_by_half_of_it_or_by_both_sides_luck():
     assert word(small, A=[70.9, 70.8, 70.7], B=[70.1, 69.9, 70.0]) == "holds"
 
 
+def test_a_step_smaller_than_its_tolerance_does_not_hold_without_any_gain():
+    small = claim("step", ("A", "B"), size="0.2")
+
+    assert word(small, A=[70.1, 69.9, 70.0], B=[70.1, 69.9, 70.0]) == "undecided"
+
+
 def test_a_step_carries_the_cell_verdict_and_more_than_printed_still_holds():
     part = judge_claim(claim("step", ("A", "B"), size="2.0"), scores(A=HIGH, B=LOW)).parts[0]
 

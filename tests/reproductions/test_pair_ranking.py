@@ -233,6 +233,19 @@ def test_memory_for_rows_stays_below_the_setting(way):
     assert bound / 4 < method.most - before < bound + 12 * distances
 
 
+def test_on_a_gpu_pairs_are_compared_in_larger_tiles_for_as_long_as_it_takes(monkeypatch):
+    method, gpu = Patches(), torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
+    usual = method.tile_bytes
+
+    with pytest.raises(KeyboardInterrupt), pair_ranking.large_tiles(method, gpu):
+        assert method.tile_bytes == 10**11
+        raise KeyboardInterrupt
+    assert method.tile_bytes == usual
+    with pair_ranking.large_tiles(method, CPU):
+        assert method.tile_bytes == usual
+
+
 def test_the_cost_of_all_pairs_is_a_timed_sample(lists, monkeypatch):
     class Slow(Patches):
         def distance(self, queries, gallery):
