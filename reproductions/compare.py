@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from reproductions.claims import blunt_cells
+from reproductions.effects import MechanismVerdict
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.places import RESULTS
 from reproductions.records import SeedRecord, existing, load_records
@@ -26,8 +27,15 @@ RUN_COLUMNS = (
 )
 BESIDE_COLUMNS = ("row", "dataset", "scale", "judged_by", "seeds", "mAP", "rank1", "rank5", "rank10")
 CLAIM_COLUMNS = ("claim", "scale", "verdict", "statement", "details")
+MECHANISM_COLUMNS = ("mechanism", "verdict", "statement", "details")
 
-SECTIONS = {"runs": RUN_COLUMNS, "beside": BESIDE_COLUMNS, "cells": CELL_COLUMNS, "claims": CLAIM_COLUMNS}
+SECTIONS = {
+    "runs": RUN_COLUMNS,
+    "beside": BESIDE_COLUMNS,
+    "cells": CELL_COLUMNS,
+    "claims": CLAIM_COLUMNS,
+    "mechanisms": MECHANISM_COLUMNS,
+}
 BESIDE_NOTE = "the same networks under other protocols and rankings: not compared with printed values"
 
 
@@ -39,7 +47,7 @@ def main(
         bool, typer.Option("--all", help="also cells without seeds, and claims that were not run")
     ] = False,
 ) -> int:
-    """Show what was measured and judge printed cells and claims by it; exits with 1 if a cell is below."""
+    """Show what was measured; judge cells, claims and mechanisms by it. Exits with 1 if a cell is below."""
     records = load_records(existing(results))
     papers = [load_paper(key) for key in ([paper] if paper else paper_keys())]
     judgements = [Judgement(one, [r for r in records if r.paper == one.key]) for one in papers]
@@ -60,6 +68,9 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
         "beside": [row for records in judgement.measured() for row in beside_rows(judgement, records)],
         "cells": [cell_row(judgement, answer) for answer in cells],
         "claims": [claim_row(answer) for answer in claims],
+        "mechanisms": [
+            mechanism_row(one) for one in judgement.mechanisms if everything or one.word != "unrun"
+        ],
     }
 
 
@@ -169,6 +180,16 @@ def claim_row(answer: ClaimAnswer) -> dict[str, object]:
         "verdict": answer.verdict.word,
         "statement": answer.claim.statement,
         "details": answer.verdict.details,
+    }
+
+
+def mechanism_row(found: MechanismVerdict) -> dict[str, object]:
+    """One mechanism by ``MECHANISM_COLUMNS``."""
+    return {
+        "mechanism": found.mechanism.id,
+        "verdict": found.word,
+        "statement": found.mechanism.statement,
+        "details": found.details,
     }
 
 

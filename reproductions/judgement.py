@@ -6,7 +6,7 @@ from functools import cached_property
 
 from protocols import PROTOCOLS, Counts
 from reproductions.claims import ClaimVerdict, judge_claim
-from reproductions.effects import mechanism_jobs
+from reproductions.effects import MechanismVerdict, Trial, mechanism_jobs
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.paper import PERCENTAGES, Cell, Claim, Paper, RunScale
 from reproductions.records import SeedRecord, by_row_hash
@@ -105,6 +105,12 @@ class Judgement:
             datasets=[STREET] if scale == "proxy" else None,
         )
         return ClaimAnswer(claim, scale, verdict)
+
+    @cached_property
+    def mechanisms(self) -> list[MechanismVerdict]:
+        """An answer for each mechanism, from the embedded street with its dial turned."""
+        records = [record for seeds in self._by_hash.values() for record in seeds.values()]
+        return [Trial(self.paper, mechanism, records).verdict for mechanism in self.paper.mechanisms]
 
     def measured(self) -> list[list[SeedRecord]]:
         """Records of each definition of each row that was run, in printed order of rows."""

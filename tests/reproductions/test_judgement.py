@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reproductions.effects import mechanism_jobs
 from reproductions.jobs import Changes, make_job
 from reproductions.judgement import Judgement
 from reproductions.spec import load_paper
@@ -166,3 +167,19 @@ def test_dials_are_the_streets_alone():
     with pytest.raises(RetableError, match="only the street has dials"):
         make_job(MINI, "Net", "market1501", "paper", changes=TURNED)
     assert make_job(MINI, "Net", "crosswalk", "proxy", changes=TURNED).data.dials.misalignment == 0.9
+
+
+def test_runs_on_a_turned_dial_belong_to_their_mechanism_and_to_no_row():
+    (mechanism,) = PAIRS.mechanisms
+    records = [
+        record
+        for (row, level), job in mechanism_jobs(PAIRS, mechanism).items()
+        for record in recorded(row, "crosswalk", "proxy", [40.0, 41.0], paper=PAIRS, row_hash=job.row_hash)
+    ]
+    judgement = Judgement(PAIRS, records)
+
+    assert all(judgement.is_present(record) and not judgement.labels(record) for record in records)
+    assert set(judgement.trials.values()) == {"misalignment 0", "misalignment 0.4"}
+    assert [answer.word for answer in judgement.mechanisms] == ["undecided"]
+    assert [answer.word for answer in Judgement(PAIRS, []).mechanisms] == ["unrun"]
+    assert not judgement.records("Warp", "crosswalk", "proxy")
