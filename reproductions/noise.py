@@ -37,7 +37,7 @@ def noise_table() -> NoiseTable:
 def usual_noise(dataset: str, metric: str) -> float:
     """Deviation between seeds, for example ``usual_noise("market1501", "mAP")``.
 
-    A data set that has not been measured yet, and every variant of one, takes the values of
+    A data set that has not been measured yet, and a variant without values of its own, takes those of
     ``elsewhere``. Kinds of average precision share mAP's value, all ranks share rank 1's, which
     is on the safe side, as higher ranks vary less.
     """
