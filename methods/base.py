@@ -127,6 +127,8 @@ def _complaint(options: type[BaseModel], details: Mapping[str, Any]) -> str:
     key = ".".join(map(str, details["loc"]))
     if details["type"] == "extra_forbidden":
         return str(UnknownName("option", key, options.model_fields))
+    if not key:  # options that do not fit together
+        return str(details["msg"]).removeprefix("Value error, ")
     return f"{key} = {details['input']!r}: {details['msg']}"
 
 

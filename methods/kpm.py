@@ -4,8 +4,9 @@ Shen, Xiao, Li, Yi and Wang, "End-to-End Deep Kronecker-Product Matching for Per
 CVPR 2018. The code that its authors published is of a later paper and has neither the residual
 self-attention nor the hourglass ("later code" below: YantaoShen/kpm_rw_person_reid; "prototype": the
 deleted first version in the history of Cysu/open-reid).
-Also open, and settled without an option: BN for each scale, then one classifier over all; two logits and
-their softmax, as in the later code; plain 1x1 convolutions with bias in the hourglass; confidence
+Also open, and settled without an option: the baseline has the BN of section 3.1.3, too; BN for each scale,
+then one classifier over all; two logits and their softmax, as in the later code; one fully connected layer
+after the convolutions of "w/o warp"; plain 1x1 convolutions with bias in the hourglass; confidence
 rearranged by relative offset, as in the prototype; the losses of several classifiers are summed; the
 attention's BN learns from all images of a batch, although only those that ask are weighted.
 Shapes: B images, P pairs, Q queries, G gallery images; C channels, h x w positions, N = h w.
@@ -477,7 +478,7 @@ class KPM(PairMethod):
         total_q, total_g = len(queries["pooled"]), len(gallery["pooled"])
         width = sum(comparison.width for comparison in self._comparisons().values())
         pairs = max(1, self.tile_bytes // (4 * COPIES * width))
-        per_query = min(total_q, math.isqrt(pairs))
+        per_query = max(1, min(total_q, math.isqrt(pairs)))
         per_image = pairs // per_query
         out = gallery["pooled"].new_empty(total_q, total_g)
         for i in range(0, total_q, per_query):

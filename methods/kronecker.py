@@ -74,7 +74,7 @@ def pooled_warps(
 
 @contextmanager
 def _tf32(device: torch.device) -> Iterator[None]:
-    """Within, a GPU multiplies float32 as TF32: maps that were stored as bfloat16 have no more bits."""
+    """Within, a GPU multiplies float32 as TF32, whose error is below that of maps stored as bfloat16."""
     if device.type != "cuda":
         yield
         return

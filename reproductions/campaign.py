@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reproductions.jobs import Job
-from reproductions.paper import Paper
+from methods import METHODS
+from reproductions.jobs import NO_CHANGES, STREET, Changes, Job, make_job
+from reproductions.paper import Paper, RunScale
 from reproductions.records import SeedRecord, by_row_hash, commit, load_records
 
 
@@ -31,28 +32,68 @@ def campaign_name() -> str:
 
 
 def announce(
-    console: Console, paper: Paper, jobs: Sequence[Job], seeds: Sequence[int], records: Sequence[SeedRecord]
+    console: Console,
+    paper: Paper,
+    jobs: Sequence[Job],
+    seeds: Sequence[int],
+    records: Sequence[SeedRecord],
+    *,
+    changes: Changes = NO_CHANGES,
+    table: str | None = None,
 ) -> None:
-    """Print what will run, on what and why, before anything does."""
+    """Print what will run, on what and why, before anything does.
+
+    Args:
+        console: where it is printed.
+        paper: whose rows they are.
+        jobs: of one scale.
+        seeds: that are asked for.
+        records: what has been run.
+        changes: what was changed in the jobs' rows.
+        table: where the rows were asked for, instead of the first table that prints them.
+    """
+    changed = {job.row_hash for job in jobs} - judged(paper, jobs) if str(changes) else set()
     lines = [f"{paper.key}: {paper.title} ({paper.venue} {paper.year})"]
-    if jobs[0].scale == "proxy":
-        lines.append(
-            "scale proxy: small networks on the embedded street. It checks that everything runs and "
-            "whether the paper's claims show; its scores compare with no published value."
-        )
-    else:
-        lines.append("scale paper: real data and the printed recipe; compared with the published values.")
-    first: dict[str, Job] = {}
+    lines.append(_purpose(jobs[0].scale, bool(changed)))
+    if changed:
+        lines.append(f"{changes}: rows that this changes have records of their own and are not judged.")
+    first: dict[str, str] = {}
     for job in jobs:
+        name = f"{table or job.table}/{job.row}"
         if job.row_hash in first:
-            lines.append(f"  {job.name} on {job.dataset}: the same network as {first[job.row_hash].name}")
+            lines.append(f"  {name} on {job.dataset}: the same network as {first[job.row_hash]}")
             continue
-        first[job.row_hash] = job
+        first[job.row_hash] = name
         done = recorded_seeds(job, records)
         todo = _listed(seed for seed in seeds if seed not in done)
         kept = _listed(seed for seed in seeds if seed in done)
-        lines.append(f"  {job.name} on {job.dataset} [{job.row_hash}]: seeds to run {todo}; recorded {kept}")
+        mark = " (changed)" if job.row_hash in changed else ""
+        lines.append(
+            f"  {name} on {job.dataset} [{job.row_hash}]{mark}: seeds to run {todo}; recorded {kept}"
+        )
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _purpose(scale: RunScale, changed: bool) -> str:
+    """What runs at this scale are good for; ``changed``: some rows are not as printed."""
+    if scale == "proxy":
+        return (
+            "scale proxy: small networks on the embedded street. It checks that everything runs and "
+            "whether the paper's claims show; its scores compare with no published value."
+        )
+    if changed:
+        return "scale paper: real data; rows as printed are compared with the published values."
+    return "scale paper: real data and the printed recipe; compared with the published values."
+
+
+def judged(paper: Paper, jobs: Iterable[Job]) -> set[str]:
+    """Hashes of all rows of the paper, unchanged, on the data sets and at the scales of the jobs."""
+    return {
+        make_job(paper, label, dataset, scale).row_hash
+        for dataset, scale in {(job.dataset, job.scale) for job in jobs}
+        for label, row in paper.rows.items()
+        if dataset in (STREET, *row.datasets)
+    }
 
 
 def _listed(seeds: Iterable[int]) -> str:
@@ -73,7 +114,8 @@ def run_jobs(
 
     Jobs of one network, under several labels, run once.
 
-    Raises ``RetableError`` for what stops a run; seeds finished before that are recorded.
+    Raises ``RetableError`` for what stops a run; seeds finished before that are recorded. Options that
+    a method does not take stop it before the first.
     """
     records = [] if fresh else load_records(results, jobs[0].paper)
     networks = {job.row_hash: job for job in reversed(jobs)}  # the first label of each stays
@@ -81,6 +123,8 @@ def run_jobs(
     todo = {job: [seed for seed in seeds if seed not in recorded_seeds(job, records)] for job in jobs}
     if not any(todo.values()):
         return
+    for job in jobs:
+        METHODS.get(job.method).parse_options(job.options)
     from reproductions.execute import alone, forget, run_seed  # torch and mlflow take seconds to import
     from reproductions.track import Tracker, default_uri
 

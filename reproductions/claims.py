@@ -226,7 +226,8 @@ def _monotone(
 def _step(claim: Claim, target: Target, seeds: Mapping[str, Mapping[int, float]], noise: float) -> ClaimPart:
     """The cell rule on the difference: short of the printed size is ``below``, beyond it still holds.
 
-    A difference that may be none at all never holds, whatever the tolerance. Both printed means were rounded, so the edge is a whole rounding step beyond the tolerance.
+    A difference that may be none at all never holds, whatever the tolerance. Both printed means were
+    rounded, so the edge is a whole rounding step beyond the tolerance.
     """
     if target.size is None:
         raise ValueError(f"claim {claim.id}: a step without two printed cells")

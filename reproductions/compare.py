@@ -12,8 +12,9 @@ from reproductions.claims import blunt_cells
 from reproductions.effects import MechanismVerdict
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.places import RESULTS
-from reproductions.records import SeedRecord, existing, load_records
+from reproductions.records import SeedRecord, existing, judged_by, load_records
 from reproductions.spec import load_paper, paper_keys
+from reproductions.transcript import number
 from reproductions.verdicts import confirmed, summary, surprise, usual_noise
 from retable.cli import DONE, FAILED, Format, Rows, execute, show
 
@@ -22,7 +23,7 @@ CELL_COLUMNS = (
     *("gap", "low", "high", "tolerance", "z", "verdict", "note"),
 )
 RUN_COLUMNS = (
-    *("row", "dataset", "scale", "seeds", "mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"),
+    *("row", "dataset", "scale", "judged_by", "seeds", "mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"),
     *("untrained_rank1", "train_seconds", "device", "commit", "row_hash", "note"),
 )
 BESIDE_COLUMNS = ("row", "dataset", "scale", "judged_by", "seeds", "mAP", "rank1", "rank5", "rank10")
@@ -105,7 +106,7 @@ def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, ob
     """One row's seeds by ``RUN_COLUMNS``: mean and sample deviation, cost and provenance."""
     one = records[0]
     row: dict[str, object] = one.model_dump(include={"dataset", "scale", "row_hash"})
-    row["row"] = _label(judgement, one)
+    row |= {"row": _label(judgement, one), "judged_by": judged_by(one.identity)}
     row["note"] = judgement.trials.get(one.row_hash, "")
     if not judgement.is_present(one):
         row["note"] = "changed: not judged"
@@ -150,14 +151,16 @@ def mean_and_deviation(scores: Sequence[float]) -> str:
 def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
     """One judged cell by ``CELL_COLUMNS``; measured values are rounded here and nowhere before.
 
-    ``z`` is how surprising the printed value would be as a draw from our own distribution.
+    ``z`` is how surprising the printed value would be as a draw from our own distribution. Where the
+    errata allow other readings of it, gap and z are against the one that the verdict is by.
     """
     cell, verdict = answer.cell, answer.verdict
     assert verdict is not None
     row: dict[str, object] = cell.model_dump(include={"table", "row", "dataset", "metric", "std"})
     row |= {"published": cell.printed, "verdict": verdict.word, "note": answer.note}
+    compared = float(number(verdict.reading or cell.printed))
     if cell.scale == "exact":
-        return row | {"measured": f"{float(cell.value) + verdict.gap:g}"}
+        return row | {"measured": f"{compared + verdict.gap:g}"}
     scores = list(judgement.scores(cell.row, cell.dataset, cell.metric, "paper").values())
     row |= {"seeds": len(scores), "tolerance": cell.tolerance}
     if scores:
@@ -165,7 +168,7 @@ def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
         row |= {"low": f"{verdict.low:+.2f}", "high": f"{verdict.high:+.2f}"}
     if len(scores) > 1:
         row["deviation"] = f"{stdev(scores):.2f}"
-        z = surprise(scores, float(cell.value), usual_noise(cell.dataset, cell.metric), cell.runs)
+        z = surprise(scores, compared, usual_noise(cell.dataset, cell.metric), cell.runs)
         row["z"] = f"{z:+.1f}"
     if claim := blunt_cells(judgement.paper).get(cell.id):
         row["note"] = f"{answer.note}; blunt: the claim {claim} decides".removeprefix("; ")

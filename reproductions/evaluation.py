@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import cast
 
 import numpy as np
 from accelerate import Accelerator
@@ -28,11 +28,9 @@ from protocols.results import Result
 from reproductions.descriptions import AnyMethod, Descriptions, describe_all
 from reproductions.images import decode
 from reproductions.pair_ranking import AllPairs, Progress, TwoStage, seconds_for_all
+from reproductions.recipe import Way, way_name
 from retable.errors import RetableError, UnknownName
 from retable.progress import progress_bar
-
-Way: TypeAlias = Literal["all"] | int
-"""How a pair method ranks: every pair is scored, or only so many a query."""
 
 LONGEST_SECONDS = 30 * 60.0
 """Scoring all pairs beside a headline may take so long; see ``evaluate``."""
@@ -123,11 +121,6 @@ def pool(judges: Sequence[tuple[Protocol, Split]]) -> tuple[tuple[Record, ...], 
         for protocol, split in judges
     )
     return tuple(records), lists
-
-
-def way_name(way: Way) -> str:
-    """For people and records: ``"exhaustive"`` or, for example, ``"top-75"``."""
-    return "exhaustive" if way == "all" else f"top-{way}"
 
 
 def evaluate(

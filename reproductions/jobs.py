@@ -8,6 +8,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from methods import METHODS
@@ -80,6 +81,7 @@ class Changes:
         weights: instead of the recipe's.
         precision: instead of the recipe's.
         options: of the method, instead of the row's and the recipe's.
+        recipe_fields: of the row's recipe, instead of its own.
         street: size of the embedded street, instead of the recipe's.
         dials: of the embedded street, instead of its defaults.
     """
@@ -88,11 +90,23 @@ class Changes:
     weights: str | None = None
     precision: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    recipe_fields: Mapping[str, Any] = field(default_factory=dict)
     street: str | None = None
     dials: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """As on the command line, for example ``--precision fp32 --set slope=0.2``; empty without any."""
+        named = ((name, getattr(self, name)) for name in ("recipe", "weights", "precision", "street"))
+        words = [f"--{name} {value}" for name, value in named if value]
+        words += [f"--set {name}={value}" for name, value in self.options.items()]
+        words += [f"--set recipe.{name}={value}" for name, value in self.recipe_fields.items()]
+        return " ".join(words + [f"--dial {name}={value}" for name, value in self.dials.items()])
+
 
 NO_CHANGES = Changes()
+
+ELSEWHERE = {"weights": "--weights", "street": "--street", "method_options": "--set KEY=VALUE"}
+"""Fields of a recipe that a job states apart from it, and the option that changes each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +183,11 @@ def make_job(
     """Resolve a printed row at its scale's own recipe, or with ``changes``.
 
     Raises:
-        UnknownName: no such row, street size or dial, or no protocol for the data set.
+        UnknownName: no such row, street size, dial or field of a recipe, or no protocol for the data set.
         SpecError: a protocol beside the data set's reads another release.
-        RetableError: dials for real data, or outside 0..1.
+        RetableError: dials for real data, or outside 0..1; changes that leave no recipe.
     """
-    spec, recipe = paper.row(row), paper.recipe(changes.recipe or scale, row, dataset)
-    if changes.precision:
-        recipe = Recipe.model_validate(recipe.model_dump() | {"precision": changes.precision})
+    spec, recipe = paper.row(row), _recipe(paper, row, dataset, scale, changes)
     data: Street | Release
     if dataset == STREET:
         size = size_named(changes.street or paper.recipe(scale, row, dataset).street).name
@@ -196,6 +208,29 @@ def make_job(
         data=data,
         beside=_beside(paper, dataset, data.protocol),
     )
+
+
+def _recipe(paper: Paper, row: str, dataset: str, scale: RunScale, changes: Changes) -> Recipe:
+    """The row's recipe, changed; see ``make_job`` for what it raises."""
+    recipe, fields = paper.recipe(changes.recipe or scale, row, dataset), dict(changes.recipe_fields)
+    for name in fields:
+        if name in ELSEWHERE:
+            raise RetableError(f"--set recipe.{name}: expected {ELSEWHERE[name]}, which changes that")
+        if name not in Recipe.model_fields:
+            raise UnknownName("field of a recipe", name, Recipe.model_fields.keys() - ELSEWHERE.keys())
+    if changes.precision:
+        fields["precision"] = changes.precision
+    try:
+        return Recipe.model_validate(recipe.model_dump() | fields)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+    where = f"{paper.key}, row {row!r} on {dataset}: "
+    if not first["loc"]:  # the values do not fit together
+        given = " ".join(f"recipe.{name}={value}" for name, value in fields.items())
+        raise RetableError(f"{where}--set {given}: {first['msg'].removeprefix('Value error, ')}")
+    key, at = first["loc"][0], first["loc"][:2]  # a union has an error for each of its types
+    expected = " or ".join(one["msg"] for one in (first, *others) if one["loc"][:2] == at)
+    raise RetableError(f"{where}--set recipe.{key}: found {fields[str(key)]!r}, expected: {expected}")
 
 
 def turned(dials: Mapping[str, Any]) -> Dials:

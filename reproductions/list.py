@@ -52,7 +52,8 @@ def unstated_records(paper: Paper) -> list[dict[str, object]]:
     from methods import METHODS
 
     recipe: list[dict[str, object]] = [
-        {"paper": paper.key, "where": "recipe"} | choice.model_dump() for choice in paper.unstated
+        {"paper": paper.key, "where": f"--set recipe.{choice.key}"} | choice.model_dump()
+        for choice in paper.unstated
     ]
     options: list[dict[str, object]] = [
         {

@@ -21,7 +21,7 @@ from reproductions.compare import (
 from reproductions.jobs import Job
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.paper import Paper
-from reproductions.records import SeedRecord
+from reproductions.records import SeedRecord, judged_by
 from retable.cli import show
 
 METRICS = {
@@ -75,6 +75,7 @@ class Outcome:
                 {
                     "row": job.row,
                     "dataset": job.dataset,
+                    "judged_by": judged_by(job.identity),
                     "row_hash": job.row_hash,
                     "seeds": {record.seed: record.metrics for record in self.records(job)},
                     "beside": {record.seed: record.beside for record in self.records(job)},
@@ -93,8 +94,8 @@ class Outcome:
             records = self.records(job)
             scores = [mean_and_deviation([record.metrics[name] for record in records]) for name in METRICS]
             before = mean_and_deviation([record.untrained["rank1"] for record in records])
-            lines.append((job.row, job.dataset, len(records), *scores, before))
-        headers = ("row", "data set", "seeds", *METRICS.values(), "untrained rank-1")
+            lines.append((job.row, job.dataset, judged_by(job.identity), len(records), *scores, before))
+        headers = ("row", "data set", "judged by", "seeds", *METRICS.values(), "untrained rank-1")
         return str(tabulate(lines, headers, disable_numparse=True))
 
     def _beside(self) -> list[dict[str, object]]:

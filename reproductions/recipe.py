@@ -22,6 +22,11 @@ Way = Literal["all"] | PositiveInt
 """How pairs are ranked: all are scored, or this many nearest of a coarse search are."""
 
 
+def way_name(way: Way) -> str:
+    """For people and records: ``"exhaustive"`` or, for example, ``"top-75"``."""
+    return "exhaustive" if way == "all" else f"top-{way}"
+
+
 class Recipe(BaseModel):
     """One training recipe. A paper's folder holds two: ``paper`` (as printed) and ``proxy`` (small).
 

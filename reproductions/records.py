@@ -3,7 +3,7 @@
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reproductions.places import PROJECT
+from reproductions.recipe import way_name
 from retable.errors import RetableError
 from retable.files import write_atomically
 
@@ -95,6 +96,14 @@ class SeedRecord(BaseModel):
                 if not any(other.parent.iterdir()):
                     other.parent.rmdir()
         return path
+
+
+def judged_by(identity: Mapping[str, Any]) -> str:
+    """The protocol of a row's scores and, where pairs are scored, how: ``market1501/openreid top-75``."""
+    recipe, protocol = identity["recipe"], str(identity["protocol"][0])
+    if recipe.get("sampler") != "pairs":
+        return protocol
+    return f"{protocol} {way_name(recipe.get('ranking', ['all'])[0])}"
 
 
 def by_row_hash(records: Iterable[SeedRecord]) -> dict[str, dict[int, SeedRecord]]:

@@ -40,7 +40,11 @@ def main(
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE, an option of the method, value as in TOML; may be repeated"),
+        typer.Option(
+            "--set",
+            help="KEY=VALUE, an option of the method, or recipe.KEY=VALUE, a field of the recipe; "
+            "value as in TOML; may be repeated",
+        ),
     ] = None,
     dial: Annotated[
         list[str] | None,
@@ -75,7 +79,7 @@ def main(
     from reproductions.jobs import Changes
     from reproductions.outcome import Outcome
     from reproductions.records import load_records
-    from reproductions.selection import data_root, parse_settings, select_jobs
+    from reproductions.selection import data_root, parse_settings, select_jobs, split_settings
     from reproductions.spec import load_paper
 
     console = Console()
@@ -83,6 +87,16 @@ def main(
     if seed and seeds:
         raise RetableError("--seeds N and --seed S name seeds twice; give one of them")
     chosen = sorted(set(seed)) if seed else list(range(seeds or DEFAULT_SEEDS))
+    options, fields = split_settings(parse_settings("--set", setting or []))
+    changes = Changes(
+        recipe=recipe,
+        weights=weights,
+        precision=precision,
+        options=options,
+        recipe_fields=fields,
+        street=street,
+        dials=parse_settings("--dial", dial or []),
+    )
     jobs = select_jobs(
         spec,
         table=table,
@@ -90,16 +104,9 @@ def main(
         datasets=on or [],
         scale=scale,
         root=data_root(root),
-        changes=Changes(
-            recipe=recipe,
-            weights=weights,
-            precision=precision,
-            options=parse_settings("--set", setting or []),
-            street=street,
-            dials=parse_settings("--dial", dial or []),
-        ),
+        changes=changes,
     )
-    announce(console, spec, jobs, chosen, load_records(results, spec.key))
+    announce(console, spec, jobs, chosen, load_records(results, spec.key), changes=changes, table=table)
     if dry_run:
         return DONE
     for file in (results / "record", json_file):

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.paper import Paper, RunScale
 from retable.errors import DataError, RetableError, UnknownName
 
+RECIPE = "recipe."
 EXAMPLES = {"--set": "--set slope=0.01", "--dial": "--dial misalignment=0.3"}
 
 
@@ -102,6 +103,12 @@ def parse_settings(option: str, settings: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             values[key] = value
     return values
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the method, and fields of the recipe: of ``{"slope": 0.2, "recipe.flip": 0}`` one each."""
+    fields = {key.removeprefix(RECIPE): value for key, value in settings.items() if key.startswith(RECIPE)}
+    return {key: value for key, value in settings.items() if not key.startswith(RECIPE)}, fields
 
 
 def _scale(datasets: Sequence[str], root: Path | None) -> RunScale:

@@ -26,6 +26,7 @@ from reproductions.places import PROJECT
 from reproductions.records import SeedRecord, commit, dirty
 from reproductions.spec import load_paper
 from reproductions.training import Entry
+from reproductions.transcript import number
 from reproductions.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class Store:
         return run_id
 
     def child(self, row: Row, seed: int, campaign: str) -> str:
-        """Run id of one seed's run below the row's; an unfinished one is continued."""
+        """Run id of one seed's run below the row's; an unfinished one is continued. Both are running then."""
+        parent = self.parent(row, campaign)
+        self.client.update_run(parent, status="RUNNING")
         found = self._find(row, f"tags.`retable.seed` = '{seed}'")
         if found is not None and found.info.status != "FINISHED":
             self.client.update_run(found.info.run_id, status="RUNNING")
@@ -88,7 +91,7 @@ class Store:
         tags = {
             "retable.kind": "seed",
             "retable.seed": str(seed),
-            "mlflow.parentRunId": self.parent(row, campaign),
+            "mlflow.parentRunId": parent,
         }
         return self._create(row, f"seed={seed}", tags, campaign)
 
@@ -118,6 +121,12 @@ class Store:
                 self.client.log_artifact(run_id, str(file))
         self.client.set_terminated(run_id, "FINISHED")
 
+    def stop_seed(self, run_id: str, status: str) -> None:
+        """End the run of a seed that did not finish, and its row's, with this status."""
+        parent = self.client.get_run(run_id).data.tags["mlflow.parentRunId"]
+        for stopped in (run_id, parent):
+            self.client.set_terminated(stopped, status)
+
     def log_record(self, record: SeedRecord, campaign: str) -> None:
         """A whole finished seed, epochs and all, from its record alone."""
         run_id = self.child(record, record.seed, campaign)
@@ -126,7 +135,8 @@ class Store:
     def summarise(self, run_id: str, records: Sequence[SeedRecord]) -> None:
         """Mean, deviation and number of seeds on the row's run; the UI cannot compute them itself.
 
-        At scale ``paper`` also each printed value, our gap to it and, as a tag, the verdict.
+        At scale ``paper`` also each printed value, our gap to it and, as a tag, the verdict. Where the
+        errata allow other readings, the value is the one that the verdict and the gap are by.
         """
         values = defaultdict(list)
         for record in records:
@@ -136,7 +146,8 @@ class Store:
         metrics |= {f"{name}.std": stdev(of_seeds) for name, of_seeds in values.items() if len(of_seeds) > 1}
         metrics |= {f"{name}.n": float(len(of_seeds)) for name, of_seeds in values.items()}
         for cell, verdict in judged_cells(records):
-            metrics |= {f"published/{cell.metric}": float(cell.value), f"gap/{cell.metric}": verdict.gap}
+            compared = float(number(verdict.reading or cell.printed))
+            metrics |= {f"published/{cell.metric}": compared, f"gap/{cell.metric}": verdict.gap}
             self.client.set_tag(run_id, f"retable.verdict.{cell.metric}", verdict.word)
         self._log(run_id, metrics=metrics)
         self.client.set_terminated(run_id, "FINISHED")
@@ -278,8 +289,8 @@ class SeedRun:
         self._tell(lambda store, run_id: store.finish_seed(run_id, record, files))
 
     def stop(self, status: str) -> None:
-        """Mark the run as interrupted (``KILLED``) or ``FAILED``; the same command continues it."""
-        self._tell(lambda store, run_id: store.client.set_terminated(run_id, status))
+        """Mark it and its row as interrupted (``KILLED``) or ``FAILED``; the same command continues it."""
+        self._tell(lambda store, run_id: store.stop_seed(run_id, status))
 
     def _tell(self, do: Callable[[Store, str], None]) -> None:
         if (run_id := self.run_id) is not None:

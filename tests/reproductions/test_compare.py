@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+from decimal import Decimal
 
 import pytest
 
+from reproductions.compare import cell_row
+from reproductions.judgement import Judgement
 from reproductions.places import PROJECT
-from tests.reproductions.test_judgement import PAIRS, recorded
+from reproductions.verdicts import surprise, usual_noise
+from tests.reproductions.test_judgement import PAIRS, SONA, recorded
 
 
 @pytest.fixture
@@ -61,6 +65,27 @@ def test_a_proxy_score_never_stands_beside_a_published_value(shell, results):
     assert data["cells"] == []
     assert [(claim["scale"], claim["verdict"]) for claim in data["claims"]] == [("proxy", "holds")]
     assert not any("published" in run for run in data["runs"])
+
+
+def test_gap_and_z_are_against_the_reading_that_the_verdict_is_by():
+    judgement = Judgement(PAIRS, recorded("Warp", "market1501/openreid", "paper", [50.1, 50.3], paper=PAIRS))
+    (answer,) = (a for a in judgement.cells if a.cell.row == "Warp" and a.cell.readings)
+
+    row = cell_row(judgement, answer)
+
+    assert (row["published"], row["verdict"], row["gap"]) == ("40.0", "within", "+0.20")
+    noise = usual_noise(answer.cell.dataset, "mAP")
+    assert row["z"] == f"{surprise([50.1, 50.3], 50.0, noise, answer.cell.runs):+.1f}"
+
+
+def test_what_a_count_measures_does_not_depend_on_its_readings():
+    judgement = Judgement(SONA, [])
+    right = next(a for a in judgement.cells if a.cell.scale == "exact" and a.verdict)
+    misprint = {"printed": "7", "value": Decimal(7), "readings": (right.cell.printed,)}
+    wrong = judgement.answer(right.cell.model_copy(update=misprint))
+
+    assert wrong.verdict.word == "within"
+    assert cell_row(judgement, wrong)["measured"] == cell_row(judgement, right)["measured"]
 
 
 BESIDE = {"market1501 exhaustive": {"mAP": 31.25, "rank1": 41.0, "rank5": 51.0, "rank10": 61.0}}

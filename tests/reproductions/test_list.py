@@ -143,6 +143,6 @@ def test_open_choices_of_recipe_and_method_are_listed(shell):
     listed = list(csv.DictReader(shell("list", "sona", "--unstated", "--format", "csv").stdout.splitlines()))
 
     chosen = {(one["where"], one["key"]): one["chosen"] for one in listed}
-    assert chosen["recipe", "weight_decay"] == "0.0005"
+    assert chosen["--set recipe.weight_decay", "weight_decay"] == "0.0005"
     assert chosen["--set, method sona", "slope"] == "0.1"
     assert all(one["reason"] for one in listed)

@@ -238,9 +238,13 @@ def test_on_a_gpu_pairs_are_compared_in_larger_tiles_for_as_long_as_it_takes(mon
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 10**12))
     usual = method.tile_bytes
 
-    with pytest.raises(KeyboardInterrupt), pair_ranking.large_tiles(method, gpu):
-        assert method.tile_bytes == 10**11
-        raise KeyboardInterrupt
+    def interrupted():
+        with pair_ranking.large_tiles(method, gpu):
+            assert method.tile_bytes == 10**11
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert method.tile_bytes == usual
     with pair_ranking.large_tiles(method, CPU):
         assert method.tile_bytes == usual

@@ -10,7 +10,11 @@ import pytest
 from PIL import Image
 
 from protocols.market1501 import market1501
+from reproductions.jobs import Changes, make_job
+from reproductions.places import PROJECT
 from reproductions.records import load_records
+from reproductions.spec import load_paper
+from tests.reproductions.conftest import MINI
 
 
 def only_record(shell, seed=0):
@@ -150,7 +154,18 @@ def test_fresh_runs_again(shell):
         (("--scale", "paper"), "no data set of mini is here"),
         (("--seeds", "2", "--seed", "5"), "--seeds N and --seed S name seeds twice"),
         (("--set", "slope"), "--set slope: expected KEY=VALUE"),
-        (("--set", "slop=0.1"), "slop"),
+        (("--set", "slop=0.1"), "options of SONA: unknown option 'slop': did you mean 'drop'"),
+        (("--set", "recipe.flipp=1"), "unknown field of a recipe 'flipp': did you mean 'flip'"),
+        (
+            ("--set", "recipe.flip=2"),
+            "mini, row 'Net' on crosswalk: --set recipe.flip: found 2, expected: Input should be less than",
+        ),
+        (
+            ("--set", "recipe.ranking=[5, 'every']"),
+            "recipe.ranking: found [5, 'every'], expected: Input should be 'all' or Input should be a valid",
+        ),
+        (("--set", "recipe.cutout_size=99"), "--set recipe.cutout_size=99: a cutout of 99 exceeds images"),
+        (("--set", "recipe.street=tiny"), "--set recipe.street: expected --street, which changes that"),
         (("--on", "market1501", "--scale", "proxy"), "proxies run on the street alone"),
         (("--on", "crosswalk", "--scale", "paper"), "the street compares with no published value"),
         (("--data-root", "/nowhere"), "/nowhere: no such folder"),
@@ -199,14 +214,85 @@ def test_a_street_never_passes_for_a_real_data_set(shell, tiny_street):
 
 def test_changed_rows_have_records_of_their_own_and_are_not_judged(shell):
     shell.run("--seed", 0)
-    changed = shell.run("--seed", 0, "--set", "slope=0.2", "--precision", "fp32", "--recipe", "paper")
+    options = ("--recipe", "paper", "--precision", "fp32", "--set", "slope=0.2", "--set", "recipe.flip=0")
+    changed = shell.run("--seed", 0, *options)
 
     assert changed.returncode == 0
-    one, other = load_records(shell.results)
+    named = "--recipe paper --precision fp32 --set slope=0.2 --set recipe.flip=0: rows that this changes"
+    assert f"{named} have records of their own and are not judged" in changed.stdout
+    one, other = sorted(load_records(shell.results), key=lambda record: record.options["slope"])
     assert one.row_hash != other.row_hash
-    assert {record.options["slope"] for record in (one, other)} == {0.1, 0.2}
+    assert [record.options["slope"] for record in (one, other)] == [0.1, 0.2]
+    assert [record.identity["recipe"]["flip"] for record in (one, other)] == [0.5, 0.0]
     compared = shell("compare", "mini", "--results", shell.results)
     assert compared.stdout.count("changed") == 1
+
+
+@pytest.mark.parametrize("key", ["kpm", "sona"])
+def test_alternatives_of_a_recipes_open_choices_can_be_selected(key):
+    paper = load_paper(key)
+    row = next(label for label, row in paper.rows.items() if row.headline)
+    printed = make_job(paper, row, "crosswalk", "paper").row_hash
+    hashes = [
+        make_job(paper, row, "crosswalk", "paper", changes=Changes(recipe_fields=fields)).row_hash
+        for choice in paper.unstated
+        for fields in ({choice.key: alternative} for alternative in choice.alternatives)
+        if choice.key != "schedule"  # too long to be written out: said in words
+    ]
+
+    assert len({printed, *hashes}) == 1 + len(hashes)
+
+
+def test_what_is_changed_into_a_printed_row_is_that_row(shell):
+    result = shell.run("--dry-run", "--row", "Subtract", "--set", "matching=warp", paper="pairs")
+
+    warp = make_job(load_paper("pairs", MINI), "Warp", "crosswalk", "proxy").row_hash
+    assert f"table1/Subtract on crosswalk [{warp}]: seeds to run" in result.stdout
+    assert "not judged" not in result.stdout
+
+
+def test_the_announcement_says_whether_the_printed_recipe_runs(shell, data_root):
+    as_printed = shell.run("--dry-run", "--data-root", data_root)
+    assert "real data and the printed recipe; compared with the published values" in as_printed.stdout
+
+    changed = shell.run("--dry-run", "--data-root", data_root, "--set", "recipe.weight_decay=0")
+    assert "printed recipe" not in changed.stdout
+    assert "--set recipe.weight_decay=0: rows that this changes have records of their own" in changed.stdout
+    assert "] (changed): seeds to run" in changed.stdout
+
+    same = shell.run("--dry-run", "--data-root", data_root, "--set", "recipe.weight_decay=5e-4")
+    assert same.stdout == as_printed.stdout
+
+
+def test_the_announcement_names_the_table_that_was_asked_for(shell):
+    shell.environment["RETABLE_PAPERS"] = str(PROJECT / "reproductions" / "papers")
+    label, row = next((label, row) for label, row in load_paper("kpm").rows.items() if len(row.tables) > 1)
+
+    for table in row.tables:
+        asked = shell.run("--dry-run", "--row", label, "--table", table, paper="kpm")
+        assert f"{table}/{label} on crosswalk" in asked.stdout
+
+
+@pytest.mark.parametrize(
+    ("rows", "setting", "message"),
+    [
+        (("Warp", "Softmax"), "similarity=dot", "options of SONA: unknown option 'similarity'"),
+        (("Warp",), "similarity=foo", "options of KPM: similarity = 'foo': Input should be"),
+        (("Subtract",), "attention=true", "options of KPM: attention weights warped differences"),
+    ],
+)
+def test_options_that_a_method_does_not_take_stop_before_the_first_seed(
+    shell, monkeypatch, rows, setting, message
+):
+    from reproductions import track
+
+    monkeypatch.setattr(track, "Tracker", None)  # no run is opened in the store either
+    labels = [word for row in rows for word in ("--row", row)]
+    result = shell.run("--seed", 0, *labels, "--set", setting, paper="pairs")
+
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert not shell.runs.exists()
 
 
 def test_an_unknown_paper(shell):

@@ -12,7 +12,9 @@ from mlflow import MlflowClient
 from reproductions.jobs import Changes, make_job
 from reproductions.records import load_records
 from reproductions.spec import load_paper
-from reproductions.track import describe, flatten
+from reproductions.track import Store, describe, flatten
+from retable.errors import RetableError
+from tests.reproductions.test_judgement import PAIRS, recorded
 
 
 @pytest.fixture
@@ -107,6 +109,42 @@ def test_published_value_gap_and_verdict_at_scale_paper(shell, client, data_root
     assert parent.data.metrics["published/mAP"] == 75.0
     assert parent.data.metrics["gap/mAP"] == pytest.approx(parent.data.metrics["test/mAP.mean"] - 75.0)
     assert parent.data.tags["retable.verdict.mAP"] == "below"
+
+
+def test_the_published_value_is_the_reading_that_the_gap_is_by(shell, client, monkeypatch):
+    monkeypatch.setenv("RETABLE_PAPERS", shell.environment["RETABLE_PAPERS"])
+    records = recorded("Warp", "market1501/openreid", "paper", [50.1, 50.3], paper=PAIRS)
+    store = Store(shell.environment["MLFLOW_TRACKING_URI"])
+    store.summarise(store.parent(records[0], "campaign"), records)
+
+    metrics = runs(client, "pairs")[0].data.metrics
+    assert metrics["published/mAP"] == 50.0  # 40.0 is printed
+    assert metrics["gap/mAP"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("stop", "status"), [(KeyboardInterrupt(), "KILLED"), (RetableError("full"), "FAILED")]
+)
+def test_a_row_ends_as_its_stopped_seed_does_and_goes_on_with_it(shell, client, monkeypatch, stop, status):
+    from reproductions import execute
+
+    run_seed, seen = execute.run_seed, []
+
+    def stopped(*_, **__):
+        raise stop
+
+    def watched(*arguments, **options):
+        seen.extend(run.info.status for run in runs(client))
+        return run_seed(*arguments, **options)
+
+    monkeypatch.setattr(execute, "run_seed", stopped)
+    shell.run("--seed", 0)
+    assert [run.info.status for run in runs(client)] == [status] * 2
+
+    monkeypatch.setattr(execute, "run_seed", watched)
+    shell.run("--seed", 0)
+    assert seen == ["RUNNING"] * 2
+    assert [run.info.status for run in runs(client)] == ["FINISHED"] * 2
 
 
 def test_an_unreachable_server_stops_nothing_and_sync_logs_later(shell, client):
