@@ -14,7 +14,7 @@ Shapes: B images, P pairs, Q queries, G gallery images; C channels, h x w positi
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -24,16 +24,22 @@ from torch.nn import functional as F
 from methods import METHODS
 from methods.backbones import build_backbone
 from methods.base import Options, PairMethod, Unstated
-from methods.kronecker import Similarity, matching_confidence, pooled_warps, soft_warp
-from retable.errors import SpecError
+from methods.kpm_comparisons import (
+    COPIES,
+    BothMeans,
+    Comparison,
+    ConfidenceVector,
+    Map,
+    MeanDifference,
+    MeanSquaredDifference,
+    WarpedDifference,
+)
+from methods.kronecker import Similarity, matching_confidence
 
 STAGES = {"scale1": "layer4", "scale2": "layer3", "scale3": "layer2"}
 """The paper's scales, and the ResNet stages whose maps have their size: 1/32, 1/16 and 1/8 of the image."""
 
 Difference = Literal["square after pooling", "square before pooling", "absolute", "signed", "concatenated"]
-
-COPIES = 4
-"""Tensors of a size that live at once while pairs are scored: vectors, squares, normalised ones and more."""
 
 Size = Annotated[int, Field(ge=1)]
 
@@ -138,189 +144,6 @@ UNSTATED = (
     Unstated("dropout", (0.8,), "not mentioned; 0.8 in a command of the later code"),
     Unstated("classifier_deviation", (0.01,), "later code"),
 )
-
-
-class Map(NamedTuple):
-    """One scale of some images: ``features`` (B, h, w, C), and ``weights`` (B, h, w), alpha of eq. 4."""
-
-    features: Tensor
-    weights: Tensor
-
-    def of(self, images: Tensor | slice) -> "Map":
-        """The same of some of the images."""
-        return Map(self.features[images], self.weights[images])
-
-    def float(self) -> "Map":
-        """The same in float32, in which maps are compared."""
-        return Map(self.features.float(), self.weights.float())
-
-    def flat(self) -> tuple[Tensor, Tensor]:
-        """Features (B, N, C) and weights (B, N)."""
-        return self.features.flatten(1, 2), self.weights.flatten(1)
-
-    def mean(self) -> Tensor:
-        """Weighted sum of the features over positions, (B, C)."""
-        features, weights = self.flat()
-        # No matrix product: autocast would round weights to bfloat16, and so a~ of 512 positions away.
-        return (weights[..., None] * features).sum(1)
-
-
-class Comparison(nn.Module):
-    """One scale of two images as one vector, from which a classifier tells whether they show one person.
-
-    Attributes:
-        width: length of the vector, D.
-    """
-
-    width: int
-
-    def forward(self, x: Map, y: Map) -> Tensor:
-        """Vectors of P pairs, image i of ``x`` and image i of ``y``: (P, D)."""
-        raise NotImplementedError
-
-    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:
-        """Vectors of every image of ``x`` with every image of ``y``: (Q, G, D)."""
-        images = len(y.weights)
-        pairs = torch.arange(len(x.weights) * images, device=x.weights.device)
-        tile = max(1, tile_bytes // (4 * self.numbers(y)))
-        vectors = [self(x.of(some // images), y.of(some % images)) for some in torch.split(pairs, tile)]
-        return torch.cat(vectors).view(-1, images, self.width)
-
-    def numbers(self, map_: Map) -> int:
-        """About how many numbers live at once while two images with such maps are compared."""
-        return COPIES * map_.features[0].numel() + 2 * map_.weights[0].numel() ** 2
-
-    def kept(self, map_: Map) -> Map:
-        """What has to be stored of an image to compare it later."""
-        return Map(map_.features.bfloat16(), map_.weights)
-
-
-class MeanDifference(Comparison):
-    """The baseline (section 4.3, Figure 5): maps are averaged over positions and subtracted."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.width = channels
-
-    def forward(self, x: Map, y: Map) -> Tensor:
-        """The mean over positions of x - y, (P, C)."""
-        return x.mean() - y.mean()
-
-    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:  # noqa: ARG002 - nothing is in between
-        """(Q, G, C)."""
-        return x.mean()[:, None] - y.mean()
-
-    def kept(self, map_: Map) -> Map:
-        """The mean alone, as a map of one position."""
-        mean = map_.mean()
-        return Map(mean[:, None, None], torch.ones_like(mean[:, :1, None]))
-
-
-class BothMeans(MeanDifference):
-    """The baseline without subtraction: the means of both maps side by side (section 4.3)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.width = 2 * channels
-
-    def forward(self, x: Map, y: Map) -> Tensor:
-        """(P, 2 C)."""
-        return torch.cat([x.mean(), y.mean()], 1)
-
-    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:  # noqa: ARG002 - as above
-        """(Q, G, 2 C)."""
-        shape = len(x.weights), len(y.weights), -1
-        return torch.cat([x.mean()[:, None].expand(shape), y.mean().expand(shape)], 2)
-
-
-class MeanSquaredDifference(Comparison):
-    """The baseline with its square before the mean over positions (Table 1)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.width = channels
-
-    def forward(self, x: Map, y: Map) -> Tensor:
-        """The mean over positions of (x - y)^2, (P, C)."""
-        return Map((x.features - y.features).square(), x.weights).mean()
-
-
-class WarpedDifference(Comparison):
-    """delta~ = sum_ij alpha(i, j) (x(i, j) - (Y K~^T)(i, j)), eq. 8 and 10."""
-
-    def __init__(self, channels: int, options: KPMOptions) -> None:
-        super().__init__()
-        self.width = channels
-        self.options = options
-
-    def forward(self, x: Map, y: Map) -> Tensor:
-        """(P, C)."""
-        warped = soft_warp(x.flat()[0], y.flat()[0], self.options.tau_kpm, self.options.similarity)
-        return Map(x.features - warped.view_as(x.features), x.weights).mean()
-
-    def all_pairs(self, x: Map, y: Map, tile_bytes: int) -> Tensor:
-        """(Q, G, C)."""
-        (asking, weights), (asked, _) = x.flat(), y.flat()
-        options = self.options
-        warped = pooled_warps(asking, asked, weights, options.tau_kpm, options.similarity, tile_bytes)
-        return x.mean()[:, None] - warped
-
-
-class ConfidenceVector(Comparison):
-    """Matching confidence straight into convolutions, without the features ("w/o warp", section 4.5).
-
-    The confidence of a position lies over the other image; it is rearranged by relative offset, so that
-    a channel means the same everywhere: (2h - 1) (2w - 1) channels.
-    """
-
-    channel: Tensor
-
-    def __init__(self, options: KPMOptions, finer: int) -> None:
-        super().__init__()
-        self.width = options.hidden
-        self.options = options
-        height, width = self.size = (options.map_size[0] * finer, options.map_size[1] * finer)
-        self.offsets = (2 * height - 1) * (2 * width - 1)
-        self.register_buffer("channel", _relative_offsets(height, width), persistent=False)
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(self.offsets, options.hidden, 3, padding=1, bias=False),
-            nn.BatchNorm2d(options.hidden),
-            nn.ReLU(),
-            nn.Conv2d(options.hidden, options.hidden, 1, bias=False),
-            nn.BatchNorm2d(options.hidden),
-            nn.ReLU(),
-        )
-
-    def forward(self, x: Map, y: Map) -> Tensor:
-        """(P, hidden). Raises ``SpecError`` for maps of another size than the network was built for."""
-        if x.features.shape[1:3] != self.size:
-            found = " x ".join(map(str, x.features.shape[1:3]))
-            raise SpecError(
-                f"matching 'confidence' needs maps of {self.size[0]} x {self.size[1]}, found {found}; "
-                "set map_size to 1/32 of the images' height and width"
-            )
-        (asking, _), (asked, _) = x.flat(), y.flat()
-        confidence = matching_confidence(
-            asking, asked, self.options.tau_kpm, self.options.similarity
-        )  # (P, N, N)
-        by_offset = confidence.new_zeros(*confidence.shape[:2], self.offsets)
-        by_offset = by_offset.scatter(2, self.channel.expand_as(confidence), confidence)  # (P, N, offsets)
-        images = by_offset.mT.reshape(-1, self.offsets, *self.size)  # (P, offsets, h, w)
-        vectors: Tensor = self.convolutions(images).mean((2, 3))
-        return vectors
-
-    def numbers(self, map_: Map) -> int:
-        """As of every comparison, and the confidence by offset, as it is made, filled and turned."""
-        return super().numbers(map_) + 3 * map_.weights[0].numel() * self.offsets
-
-
-def _relative_offsets(height: int, width: int) -> Tensor:
-    """Channel of the offset from position i to position j, (N, N)."""
-    rows = torch.arange(height).repeat_interleave(width)
-    columns = torch.arange(width).repeat(height)
-    down = rows - rows[:, None] + height - 1  # (N, N), 0..2h-2
-    right = columns - columns[:, None] + width - 1
-    return down * (2 * width - 1) + right
 
 
 class SelfAttention(nn.Module):
@@ -568,10 +391,13 @@ class KPM(PairMethod):
 
 
 def _comparison(scale: str, channels: int, options: KPMOptions) -> Comparison:
+    matching = options.tau_kpm, options.similarity
     if options.matching == "confidence":
-        return ConfidenceVector(options, finer=2 ** list(STAGES).index(scale))
+        finer = 2 ** list(STAGES).index(scale)
+        height, width = options.map_size
+        return ConfidenceVector(options.hidden, (height * finer, width * finer), *matching)
     if options.matching == "warp":
-        return WarpedDifference(channels, options)
+        return WarpedDifference(channels, *matching)
     if options.difference == "square before pooling":
         return MeanSquaredDifference(channels)
     if options.difference == "concatenated":

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods import METHODS, kpm
-from methods.kpm import KPM, UNSTATED, ConfidenceVector, Hourglass, KPMOptions, Verification
+from methods import METHODS, kpm, kpm_comparisons
+from methods.kpm import KPM, UNSTATED, Hourglass, KPMOptions, Verification
+from methods.kpm_comparisons import ConfidenceVector, WarpedDifference
 from retable.errors import SpecError
 from tests.methods.kronecker_literal import literal_confidence, literal_difference
 from tests.methods.peak_memory import PeakMemory
@@ -380,14 +381,14 @@ def test_confidence_maps_are_equation_7():
 @settings(max_examples=9, deadline=None)
 def test_a_channel_of_the_confidence_means_one_relative_offset(height, width):
     """Whoever asks, "two down and one to the right" is in the same channel; what is outside is 0."""
-    module = ConfidenceVector(KPMOptions(matching="confidence", map_size=(height, width), hidden=2), finer=1)
+    module = ConfidenceVector(2, (height, width), 0.05, "cosine")
     module.eval()
     confidence = torch.rand(1, height * width, height * width)
     seen: list[Tensor] = []
     module.convolutions.register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
 
     maps = (kpm.Map(torch.randn(1, height, width, 3), torch.ones(1, height, width)) for _ in range(2))
-    with patch.object(kpm, "matching_confidence", lambda *_: confidence):
+    with patch.object(kpm_comparisons, "matching_confidence", lambda *_: confidence):
         module(*maps)
 
     expected = torch.zeros(2 * height - 1, 2 * width - 1, height, width)
@@ -474,7 +475,7 @@ def test_lower_temperatures_concentrate_the_attention():
 
 def test_attention_survives_bfloat16():
     """At 512 positions a~ is about 0.002, less than half of what bfloat16 can tell beside 1."""
-    module = kpm.WarpedDifference(8, KPMOptions(matching="warp"))
+    module = WarpedDifference(8, 0.05, "cosine")
     x, y = torch.randn(1, 32, 16, 8), torch.randn(1, 32, 16, 8)
     alpha = 1 + torch.rand(1, 32, 16).mul(3).exp().flatten(1).softmax(1).view(1, 32, 16)
 
