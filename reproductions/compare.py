@@ -107,9 +107,7 @@ def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, ob
     one = records[0]
     row: dict[str, object] = one.model_dump(include={"dataset", "scale", "row_hash"})
     row |= {"row": _label(judgement, one), "judged_by": judged_by(one.identity)}
-    row["note"] = judgement.trials.get(one.row_hash, "")
-    if not judgement.is_present(one):
-        row["note"] = "changed: not judged"
+    row["note"] = "" if judgement.is_present(one) else "changed: not judged"
     row["seeds"] = len(records)
     for name in ("mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"):
         row[name] = mean_and_deviation([record.metrics[name] for record in records])
@@ -137,7 +135,12 @@ def beside_rows(judgement: Judgement, records: Sequence[SeedRecord]) -> list[dic
 
 
 def _label(judgement: Judgement, record: SeedRecord) -> str:
-    """All labels of a network, for example ``Baseline = CE``; of one that was changed, its own."""
+    """All labels of a network, for example ``Baseline = CE``; of one that was changed, its own.
+
+    On a turned dial it says so: ``Baseline (misalignment 0.3)``.
+    """
+    if record.row_hash in judgement.trials:
+        return f"{record.row} ({judgement.trials[record.row_hash]})"
     return " = ".join(judgement.labels(record)) or record.row
 
 

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from reproductions.compare import cell_row
+from reproductions.compare import cell_row, run_row
+from reproductions.effects import mechanism_jobs
 from reproductions.judgement import Judgement
 from reproductions.places import PROJECT
 from reproductions.verdicts import surprise, usual_noise
@@ -76,6 +77,26 @@ def test_gap_and_z_are_against_the_reading_that_the_verdict_is_by():
     assert (row["published"], row["verdict"], row["gap"]) == ("40.0", "within", "+0.20")
     noise = usual_noise(answer.cell.dataset, "mAP")
     assert row["z"] == f"{surprise([50.1, 50.3], 50.0, noise, answer.cell.runs):+.1f}"
+
+
+def test_a_run_on_a_turned_dial_says_so_and_is_judged_by_its_mechanism():
+    (mechanism,) = PAIRS.mechanisms
+    job = mechanism_jobs(PAIRS, mechanism)["Warp", 0.4]
+    (turned,) = recorded(
+        "Warp",
+        "crosswalk",
+        "proxy",
+        [40.0],
+        paper=PAIRS,
+        **GOOD,
+        untrained={"rank1": 1.0},
+        row_hash=job.row_hash,
+        identity=job.identity,
+    )
+
+    row = run_row(Judgement(PAIRS, [turned]), [turned])
+
+    assert (row["row"], row["note"]) == ("Warp (misalignment 0.4)", "")
 
 
 def test_what_a_count_measures_does_not_depend_on_its_readings():
