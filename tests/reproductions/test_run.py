@@ -456,7 +456,7 @@ def test_a_network_with_two_labels_is_trained_once(shell):
     assert first.row == "Warp"
     again = shell.run("--seed", 0, "--row", "Full w/ all", paper="pairs")
     assert "seeds to run none; recorded 0" in again.stdout
-    compared = shell("compare", "pairs", "--results", shell.results).stdout
+    compared = shell("compare", "pairs", "--format", "csv", "--results", shell.results).stdout
     assert compared.count("Warp = Full w/ all") == 1 + len(first.beside)
 
     shell.run("--seed", 0, "--row", "Full w/ all", "--fresh", paper="pairs")
@@ -473,7 +473,8 @@ def test_data_sets_change_the_recipe_of_real_data(shell, data_root):
     assert record.identity["recipe"]["negatives"] == 3
     assert record.path(shell.results).is_file()
     assert len(record.path(shell.results).relative_to(shell.results).parts) == 4
-    assert "as printed 40.0: open; read as 50.0, see errata: open" in result.stdout
+    judged = shell("compare", "pairs", "--format", "csv", "--results", shell.results).stdout
+    assert "as printed 40.0: open; read as 50.0, see errata: open" in judged
 
 
 def test_images_of_the_street_are_real_files(tiny_street):
