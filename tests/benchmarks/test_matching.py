@@ -79,7 +79,7 @@ def test_512_positions_and_512_channels(benchmark, batch, dtype):
 
     benchmark.extra_info.update(device=str(DEVICE), pairs_per_s=64 / benchmark.stats.stats.min)
     expected = literal(x[:1], y[:2], weights[:1], 1)
-    close = 1e-5 if dtype == torch.float32 and DEVICE.type == "cpu" else 0.02
+    close = 1e-3 if dtype == torch.float32 and DEVICE.type == "cpu" else 0.02
     torch.testing.assert_close(vectors[:1, :2], expected, rtol=close, atol=close * float(expected.std()))
 
 
