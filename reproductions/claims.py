@@ -248,4 +248,9 @@ def _step(claim: Claim, target: Target, seeds: Mapping[str, Mapping[int, float]]
 
 
 def _shown(first: str, second: str, found: Difference) -> str:
-    return f"{first} - {second} = {found.gap:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{first} - {second} = {shown(found)}"
+
+
+def shown(found: Difference) -> str:
+    """For example ``+1.20 [+0.31, +2.09]``."""
+    return f"{found.gap:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated
 
 import typer
 
+from reproductions.arguments import Results
 from reproductions.claims import blunt_cells
 from reproductions.effects import MechanismVerdict
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
@@ -42,7 +42,7 @@ BESIDE_NOTE = "the same networks under other protocols and rankings: not compare
 
 def main(
     paper: Annotated[str | None, typer.Argument(help="key of one paper; default: all")] = None,
-    results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
+    results: Results = RESULTS,
     form: Annotated[Format, typer.Option("--format", help="how to print")] = "table",
     everything: Annotated[
         bool, typer.Option("--all", help="also cells without seeds, and claims that were not run")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from methods.base import EmbeddingMethod, PairMethod
 from reproductions.augment import normalise
+from reproductions.images import SHARE_OF_FREE_MEMORY
 from reproductions.places import cache
 from retable.errors import RetableError
 
@@ -30,9 +31,6 @@ AnyMethod: TypeAlias = EmbeddingMethod | PairMethod
 Place: TypeAlias = Literal["device", "memory", "disk"]
 
 TEST_BATCH = 256
-
-SHARE_OF_FREE_MEMORY = 0.5
-"""Of a GPU's free memory, and of the machine's, that descriptions may take; the rest is for ranking."""
 
 _ALONE = ""
 """The name inside of a description that is one tensor."""

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from reproductions.claims import Difference
-from reproductions.effects import Effect, Trial, shown
+from reproductions.claims import Difference, shown
+from reproductions.effects import Effect, Trial
 
 PANEL_INCHES = (4.2, 3.8)
 DPI = 150

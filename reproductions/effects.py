@@ -29,7 +29,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Literal
 
-from reproductions.claims import Difference, difference
+from reproductions.claims import Difference, difference, shown
 from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.paper import Mechanism, Paper
 from reproductions.records import SeedRecord, by_row_hash
@@ -183,11 +183,6 @@ def line_rise(levels: Sequence[float], gains: Sequence[Difference]) -> Differenc
     error = math.sqrt(sum(squares))
     margin = float(t.ppf(1 - TAIL, dof)) * error
     return Difference(rise, error, dof, rise - margin, rise + margin)
-
-
-def shown(found: Difference) -> str:
-    """For example ``+1.20 [+0.31, +2.09]``."""
-    return f"{found.gap:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
 def _named(record: SeedRecord, metric: str) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reproductions.arguments import DataRoot, Device, Scale, StreetSize
+from reproductions.records import UNSAFE
 from retable.cli import DONE, execute
 from retable.errors import RetableError
 
@@ -31,19 +33,10 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="whose weights")] = 0,
     count: Annotated[int, typer.Option(min=1, help="queries, spread over the list")] = 4,
     on: Annotated[str | None, typer.Option(help="a data set's key, or crosswalk")] = None,
-    scale: Annotated[
-        Literal["paper", "proxy"] | None,
-        typer.Option(help="paper: real data; proxy: the street (default: paper if data are found)"),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--data-root", help="folder of the data sets (default: $REID_DATA)")
-    ] = None,
-    street: Annotated[
-        str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
-    ] = "auto",
+    scale: Scale = None,
+    root: DataRoot = None,
+    street: StreetSize = None,
+    device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the pictures")] = Path("figures"),
 ) -> int:
     """Draw attention and matching confidence of a trained seed: queries, each with its nearest true match.
@@ -97,7 +90,7 @@ def file_name(trained: "Trained", pair: "Pair") -> str:
     """For example ``kpm-Baseline+KPM-crosswalk-seed0-query12-match.png``."""
     job = trained.job
     name = f"{job.paper}-{job.row}-{job.dataset}-seed{trained.seed}-query{pair.query}-{pair.relation}.png"
-    return name.replace("/", "-").replace(" ", "-")
+    return UNSAFE.sub("-", name).replace(" ", "-")
 
 
 def draw(trained: "Trained", pair: "Pair") -> "Figure":

@@ -14,7 +14,7 @@ from protocols import Record
 from retable.errors import DataError
 
 SHARE_OF_FREE_MEMORY = 0.5
-"""Of a GPU's free memory that cached images may take; the rest is for training."""
+"""Of a GPU's free memory that cached images may take, and of any memory that descriptions may."""
 
 
 def decode(

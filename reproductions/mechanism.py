@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from reproductions.arguments import DEFAULT_SEEDS, Results, Seed, StreetSize, TrackingUri, chosen_seeds
 from reproductions.campaign import announce, run_jobs
 from reproductions.claims import Difference
 from reproductions.compare import mean_and_deviation
@@ -19,7 +20,6 @@ from reproductions.spec import load_paper
 from retable.cli import DONE, Format, execute, show
 from retable.errors import RetableError, UnknownName
 
-DEFAULT_SEEDS = 4
 LEVEL_COLUMNS = (
     *("metric", "dial", "level", "first", "second", "gain", "low", "high"),
     *("first_untrained", "second_untrained", "seeds"),
@@ -35,15 +35,11 @@ def main(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="seeds 0..N-1 (default: 4; --no-run: all that are recorded)")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="this seed; may be repeated")] = None,
-    street: Annotated[
-        str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
-    ] = None,
+    seed: Seed = None,
+    street: StreetSize = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="train absent seeds first")] = True,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
+    tracking_uri: TrackingUri = None,
+    results: Results = RESULTS,
     figures: Annotated[Path | None, typer.Option(help="also draw each curve into this folder")] = None,
     form: Annotated[Format, typer.Option("--format", help="how to print")] = "table",
 ) -> int:
@@ -53,9 +49,7 @@ def main(
     again. The answer is grows, shrinks, undecided or unrun, by the 95 % interval of the rise of a
     straight line through the gains (see reproductions.effects). Progress goes to standard error.
     """
-    if seed and seeds:
-        raise RetableError("--seeds N and --seed S name seeds twice; give one of them")
-    chosen = sorted(set(seed)) if seed else list(range(seeds)) if seeds else None
+    chosen = chosen_seeds(seed, seeds)
     spec = load_paper(paper)
     wanted = select_mechanisms(spec, mechanism or [])
     if run:

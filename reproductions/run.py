@@ -5,11 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
+from reproductions.arguments import (
+    DEFAULT_SEEDS,
+    DataRoot,
+    Device,
+    Results,
+    Scale,
+    Seed,
+    StreetSize,
+    TrackingUri,
+    chosen_seeds,
+)
 from reproductions.places import RESULTS
 from retable.cli import DONE, execute
-from retable.errors import RetableError
-
-DEFAULT_SEEDS = 4
 
 
 def main(
@@ -20,17 +28,10 @@ def main(
         list[str] | None, typer.Option(help="a data set's key, or crosswalk; may be repeated")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="run seeds 0..N-1 (default: 4)")] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="run this seed; may be repeated")] = None,
-    scale: Annotated[
-        Literal["paper", "proxy"] | None,
-        typer.Option(help="paper: real data; proxy: the street (default: paper if data are found)"),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--data-root", help="folder of the data sets (default: $REID_DATA)")
-    ] = None,
-    street: Annotated[
-        str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
-    ] = None,
+    seed: Seed = None,
+    scale: Scale = None,
+    root: DataRoot = None,
+    street: StreetSize = None,
     weights: Annotated[
         str | None, typer.Option(help="imagenet, none or a file (default: the recipe's)")
     ] = None,
@@ -50,16 +51,12 @@ def main(
         list[str] | None,
         typer.Option(help="KEY=VALUE in 0..1, a dial of the street, e.g. misalignment=0.3; may be repeated"),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
-    ] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         Literal["bf16", "fp32"] | None, typer.Option(help="arithmetic (default: the recipe's)")
     ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
+    tracking_uri: TrackingUri = None,
+    results: Results = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="run recorded seeds again, from the start")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would run, and stop")] = False,
     json_file: Annotated[
@@ -84,9 +81,7 @@ def main(
 
     console = Console()
     spec = load_paper(paper)
-    if seed and seeds:
-        raise RetableError("--seeds N and --seed S name seeds twice; give one of them")
-    chosen = sorted(set(seed)) if seed else list(range(seeds or DEFAULT_SEEDS))
+    chosen = chosen_seeds(seed, seeds) or list(range(DEFAULT_SEEDS))
     options, fields = split_settings(parse_settings("--set", setting or []))
     changes = Changes(
         recipe=recipe,

@@ -1,12 +1,12 @@
 """``python -m reproductions.sync [PAPER]``: log records that the tracking store does not hold yet."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from reproductions.arguments import Results, TrackingUri
 from reproductions.campaign import campaign_name, group_by_row
 from reproductions.places import RESULTS
 from reproductions.records import SeedRecord, existing, load_records
@@ -17,10 +17,8 @@ from retable.errors import RetableError
 
 def main(
     paper: Annotated[str | None, typer.Argument(help="key of one paper; default: all")] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else mlflow.db here)")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="folder of the records")] = RESULTS,
+    tracking_uri: TrackingUri = None,
+    results: Results = RESULTS,
 ) -> int:
     """Log recorded seeds that the MLflow store does not hold, for example after it was unreachable."""
     records = load_records(existing(results), load_paper(paper).key if paper else None)
