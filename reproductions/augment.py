@@ -22,6 +22,26 @@ def random_flip(images: Tensor, probability: float) -> Tensor:
     return torch.where(chosen[:, None, None, None], v2.horizontal_flip(images), images)
 
 
+def random_shift(images: Tensor, padding: int) -> Tensor:
+    """Put ``padding`` pixels of black around each image and keep a random part of its former size.
+
+    Both coordinates of the corner are drawn evenly from 0..2 padding. A padding of 0 draws nothing.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        padding: pixels on each side.
+    """
+    if not padding:
+        return images
+    count, _, height, width = images.shape
+    padded = F.pad(images, (padding, padding, padding, padding))
+    top, left = torch.randint(2 * padding + 1, (2, count, 1))
+    rows = (top + torch.arange(height)).to(images.device)  # (B, H)
+    columns = (left + torch.arange(width)).to(images.device)  # (B, W)
+    one = torch.arange(count, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[one, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
 CROP_ATTEMPTS = 10
 """As in open-reid."""
 

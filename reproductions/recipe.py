@@ -12,7 +12,7 @@ TRAINING_VERSION = 1
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 BATCHES = {
-    "pk": ("ids_per_batch", "images_per_id"),
+    "pk": ("ids_per_batch", "images_per_id", "epoch"),
     "pairs": ("anchors_per_batch", "negatives"),
     "shuffled": ("images_per_batch",),
 }
@@ -43,6 +43,8 @@ class Recipe(BaseModel):
         crop_area: least and greatest share of a training image that a random crop keeps, stretched to its
             size again (``augment.random_crop``); none unless given.
         crop_aspect: least and greatest height per width of such a crop.
+        padding: pixels of black around a training image, of which a random crop of the image's own size
+            is kept (``augment.random_shift``).
         cutout_probability: chance that a training image loses a square.
         cutout_size: side of that square in pixels.
         erasing_probability: chance that a training image loses a rectangle (``augment.random_erasing``).
@@ -51,6 +53,7 @@ class Recipe(BaseModel):
         sampler: ``"pk"``, ``"pairs"`` or ``"shuffled"``; see ``reproductions.sampler``.
         ids_per_batch: for pk, identities in a batch (P).
         images_per_id: for pk, images of each identity in a batch (K).
+        epoch: for pk, what an epoch takes once: every identity, or all images that make groups of K.
         anchors_per_batch: for pairs, images in a batch that ask.
         negatives: for pairs, images of others that each is asked about, beside one of its own identity.
         images_per_batch: for shuffled.
@@ -80,6 +83,7 @@ class Recipe(BaseModel):
     flip: Probability
     crop_area: tuple[Probability, Probability] | None = None
     crop_aspect: tuple[Positive, Positive] = (2.0, 3.0)
+    padding: Annotated[int, Field(ge=0)] = 0
     cutout_probability: Probability = 0.0
     cutout_size: PositiveInt = 1
     erasing_probability: Probability = 0.0
@@ -88,6 +92,7 @@ class Recipe(BaseModel):
     sampler: Literal["pk", "pairs", "shuffled"] = "pk"
     ids_per_batch: Annotated[int, Field(ge=0)] = 0
     images_per_id: Annotated[int, Field(ge=0)] = 0
+    epoch: Literal["identities", "images"] = "identities"
     anchors_per_batch: PositiveInt = 1
     negatives: PositiveInt = 1
     images_per_batch: PositiveInt = 1

@@ -1,7 +1,8 @@
 """Samplers: in what batches an epoch goes through the training images.
 
 ===========  ========================================================================================
-``pk``       P identities with K images each, for losses that mine inside a batch
+``pk``       P identities with K images each, for losses that mine inside a batch; an epoch takes every
+             identity once, or goes on to (nearly) every image
 ``pairs``    every image asks once about one of its own identity and a fixed number of others
 ``shuffled`` every image once, for losses over classes
 ===========  ========================================================================================
@@ -38,7 +39,8 @@ def batches(labels: Tensor, recipe: Recipe) -> Iterator[Batch]:
     """
     match recipe.sampler:
         case "pk":
-            yield from map(Batch, pk_batches(labels, recipe.ids_per_batch, recipe.images_per_id))
+            draw = pk_batches if recipe.epoch == "identities" else pk_batches_of_all
+            yield from map(Batch, draw(labels, recipe.ids_per_batch, recipe.images_per_id))
         case "pairs":
             yield from pair_batches(labels, recipe.anchors_per_batch, recipe.negatives)
         case "shuffled":
@@ -46,10 +48,14 @@ def batches(labels: Tensor, recipe: Recipe) -> Iterator[Batch]:
 
 
 def images_per_epoch(labels: Tensor, recipe: Recipe) -> int:
-    """How many images the batches of one epoch hold together."""
+    """How many images the batches of one epoch hold together; the most, where that is left to chance."""
     match recipe.sampler:
         case "pk":
-            return len(torch.unique(labels)) // recipe.ids_per_batch * recipe.batch_size
+            groups = len(torch.unique(labels))
+            if recipe.epoch == "images":
+                counts = torch.unique(labels, return_counts=True)[1]
+                groups = int((counts // recipe.images_per_id).clamp_min(1).sum())
+            return groups // recipe.ids_per_batch * recipe.batch_size
         case "pairs":
             return len(_anchors(labels)) * (2 + recipe.negatives)
         case "shuffled":
@@ -73,15 +79,42 @@ def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterat
     Raises:
         RetableError: there are fewer than P identities.
     """
-    of_identity = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
-    if len(of_identity) < ids_per_batch:
-        raise RetableError(
-            f"{len(of_identity)} identities cannot fill a batch of {ids_per_batch}; use a larger data set or "
-            "fewer ids_per_batch in the recipe"
-        )
+    of_identity = _by_identity(labels, ids_per_batch)
     order = torch.split(torch.randperm(len(of_identity)), ids_per_batch)
     for identities in order[: len(of_identity) // ids_per_batch]:
         yield torch.cat([_draw(of_identity[i], images_per_id) for i in identities])
+
+
+def pk_batches_of_all(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterator[Tensor]:
+    """As ``pk_batches``, but on and on, until fewer than P identities have K images that were not drawn.
+
+    This is the sampler of public strong baselines (michuanhaohao/reid-strong-baseline,
+    data/samplers/triplet_sampler.py). The images of an identity are shuffled and cut into groups of K;
+    each batch takes a group of each of P identities that have one left. Images that fill no group are
+    left out of this epoch; only an identity with fewer than K images repeats them, in its one group.
+    An identity that others leave behind at the end has groups that are not drawn, either.
+
+    Args, yields and raises: as ``pk_batches``.
+    """
+    groups = [
+        list(torch.split(images[torch.randperm(len(images))], images_per_id))[: len(images) // images_per_id]
+        or [_draw(images, images_per_id)]
+        for images in _by_identity(labels, ids_per_batch)
+    ]
+    while len(left := [i for i, own in enumerate(groups) if own]) >= ids_per_batch:
+        chosen = torch.randperm(len(left))[:ids_per_batch].tolist()
+        yield torch.cat([groups[left[i]].pop() for i in chosen])
+
+
+def _by_identity(labels: Tensor, ids_per_batch: int) -> list[Tensor]:
+    """The images of each identity. Raises ``RetableError`` for fewer identities than a batch has."""
+    found = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
+    if len(found) < ids_per_batch:
+        raise RetableError(
+            f"{len(found)} identities cannot fill a batch of {ids_per_batch}; use a larger data set or "
+            "fewer ids_per_batch in the recipe"
+        )
+    return found
 
 
 def _draw(images: Tensor, count: int) -> Tensor:

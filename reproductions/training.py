@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from methods.base import Method, PairMethod
-from reproductions.augment import cutout, normalise, random_crop, random_erasing, random_flip
+from reproductions.augment import cutout, normalise, random_crop, random_erasing, random_flip, random_shift
 from reproductions.checkpoint import Checkpoint
 from reproductions.recipe import Recipe
 from reproductions.sampler import batches
@@ -168,7 +168,7 @@ def _train_epoch(
 
 def _augment(images: Tensor, recipe: Recipe) -> Tensor:
     """uint8 (B, 3, H, W) -> what the network sees."""
-    images = normalise(random_flip(images, recipe.flip))
+    images = normalise(random_shift(random_flip(images, recipe.flip), recipe.padding))
     if recipe.crop_area:
         images = random_crop(images, recipe.crop_area, recipe.crop_aspect)
     images = cutout(images, recipe.cutout_probability, recipe.cutout_size)

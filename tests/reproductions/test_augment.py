@@ -20,6 +20,7 @@ from reproductions.augment import (
     random_crop,
     random_erasing,
     random_flip,
+    random_shift,
 )
 
 
@@ -220,3 +221,34 @@ def test_an_image_that_no_crop_fits_stays_whole():
     pixels = torch.randn(2, 3, 16, 8)
 
     torch.testing.assert_close(random_crop(pixels, (1.0, 1.0), (3.0, 3.0)), pixels, atol=1e-5, rtol=1e-5)
+
+
+@given(padding=st.integers(1, 6), height=st.integers(4, 12), width=st.integers(3, 9), seed=st.integers(0, 99))
+def test_a_shifted_image_is_a_part_of_the_padded_one(padding, height, width, seed):
+    torch.manual_seed(seed)
+    batch = images(6, height, width)
+
+    for one, shifted in zip(batch, random_shift(batch, padding), strict=True):
+        padded = torch.zeros(3, height + 2 * padding, width + 2 * padding, dtype=torch.uint8)
+        padded[:, padding : padding + height, padding : padding + width] = one
+        parts = padded.unfold(1, height, 1).unfold(2, width, 1)  # (3, tops, lefts, height, width)
+        assert (parts == shifted[:, None, None]).all(0).flatten(2).all(2).any()
+
+
+def test_shifts_go_everywhere_evenly_and_image_by_image():
+    torch.manual_seed(0)
+    batch = torch.zeros(4000, 3, 9, 7, dtype=torch.uint8)
+    batch[:, :, 4, 3] = 255  # a dot in the middle stays inside the image
+
+    dots = random_shift(batch, 2)[:, 0].nonzero()
+
+    counts = torch.bincount((dots[:, 1] - 2) * 5 + dots[:, 2] - 1, minlength=25)
+    assert len(dots) == 4000 and counts.min() > 100 and counts.max() < 220
+
+
+def test_no_padding_draws_nothing():
+    batch = images(4)
+    state = torch.get_rng_state()
+
+    assert random_shift(batch, 0) is batch
+    assert torch.equal(torch.get_rng_state(), state)

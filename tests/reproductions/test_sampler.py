@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproductions.recipe import Recipe
-from reproductions.sampler import Batch, batches, images_per_epoch, pair_batches, pk_batches, shuffled_batches
+from reproductions.sampler import (
+    Batch,
+    batches,
+    images_per_epoch,
+    pair_batches,
+    pk_batches,
+    pk_batches_of_all,
+    shuffled_batches,
+)
 from retable.errors import RetableError
 
 RECIPE = {
@@ -60,9 +68,50 @@ def test_each_identity_once_with_k_of_its_images(sizes, ids_per_batch, images_pe
             assert len(set(group.tolist())) == images_per_id
 
 
-def test_too_few_identities_for_a_batch():
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    ids_per_batch=st.integers(1, 6),
+    images_per_id=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_batches_go_on_while_p_identities_have_k_new_images(sizes, ids_per_batch, images_per_id, seed):
+    if len(sizes) < ids_per_batch:
+        return
+    torch.manual_seed(seed)
+    labels = shuffled_labels(sizes)
+    left = {7 + i: max(1, size // images_per_id) for i, size in enumerate(sizes)}  # groups of K
+    drawn = []
+
+    for batch in pk_batches_of_all(labels, ids_per_batch, images_per_id):
+        groups = batch.view(ids_per_batch, images_per_id)
+        identities = [labels[group].unique().tolist() for group in groups]
+        assert all(len(identity) == 1 for identity in identities)
+        assert len({identity[0] for identity in identities}) == ids_per_batch
+        for group, (identity,) in zip(groups, identities, strict=True):
+            left[identity] -= 1
+            drawn += group.tolist() if sizes[identity - 7] >= images_per_id else []
+
+    assert len(set(drawn)) == len(drawn)  # no image twice, unless its identity has too few
+    assert min(left.values()) >= 0
+    assert sum(number > 0 for number in left.values()) < ids_per_batch  # and no batch was left to draw
+
+
+@pytest.mark.parametrize("draw", [pk_batches, pk_batches_of_all])
+def test_too_few_identities_for_a_batch(draw):
     with pytest.raises(RetableError, match="3 identities cannot fill a batch of 4"):
-        list(pk_batches(torch.tensor([0, 1, 2, 2]), 4, 2))
+        list(draw(torch.tensor([0, 1, 2, 2]), 4, 2))
+
+
+def test_an_epoch_of_all_images_is_longer_and_its_length_is_known_at_most():
+    labels = torch.repeat_interleave(torch.arange(6), 8)
+    recipe = Recipe(**RECIPE | {"sampler": "pk", "ids_per_batch": 3, "images_per_id": 2})
+    longer = recipe.model_copy(update={"epoch": "images"})
+
+    assert (
+        images_per_epoch(labels, recipe) == sum(len(batch.images) for batch in batches(labels, recipe)) == 12
+    )
+    drawn = sum(len(batch.images) for batch in batches(labels, longer))
+    assert 12 < drawn <= images_per_epoch(labels, longer) == 48
 
 
 @given(images=st.integers(1, 40), images_per_batch=st.integers(1, 12), seed=st.integers(0, 99))
