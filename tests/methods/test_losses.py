@@ -1,14 +1,17 @@
 import math
+import warnings
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
-from methods.losses import batch_hard_triplet, smoothed_cross_entropy
+from methods.losses import batch_hard_triplet, ranked_list, smoothed_cross_entropy
 
 MARGINS = ["soft", 0.0, 0.3]
+RLL = (1.2, 0.4, 10.0)  # alpha, margin and temperature of the ranked list loss in its authors' code
 
 
 def literal_triplet(features: Tensor, pids: Tensor, margin: float | str) -> Tensor:
@@ -117,8 +120,119 @@ def test_anchor_without_a_negative_costs_nothing_however_far_its_positives():
 def test_losses_of_bfloat16_features_are_float32(autocast):
     x, pids = torch.randn(8, 16).bfloat16(), torch.arange(8) % 4
 
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        losses = batch_hard_triplet(x, pids), smoothed_cross_entropy(x, pids, 0.1)
+    def losses(x: Tensor) -> list[Tensor]:
+        return [batch_hard_triplet(x, pids), smoothed_cross_entropy(x, pids, 0.1), ranked_list(x, pids, *RLL)]
 
-    expected = batch_hard_triplet(x.float(), pids), smoothed_cross_entropy(x.float(), pids, 0.1)
-    torch.testing.assert_close(losses, expected, rtol=0, atol=0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = losses(x)
+
+    torch.testing.assert_close(found, losses(x.float()), rtol=0, atol=0)
+
+
+# The ranked list loss
+
+
+def literal_ranked_list(
+    features: Tensor, pids: Tensor, alpha: float, margin: float, temperature: float
+) -> Tensor:
+    """The definition, anchor by anchor and image by image, with weights that are numbers."""
+    unit = features / features.square().sum(1, keepdim=True).sqrt()
+    losses = []
+    for a in range(len(pids)):
+        loss = features.new_zeros(())
+        positives, negatives = [], []
+        for j in range(len(pids)):
+            d = (unit[a] - unit[j]).square().sum().sqrt()
+            if j != a and pids[j] == pids[a] and d > alpha - margin:
+                positives.append(d - (alpha - margin))
+            if pids[j] != pids[a] and d < alpha:
+                negatives.append(alpha - d)
+        if positives:
+            loss = loss + sum(positives) / len(positives)
+        if negatives:
+            weights = [math.exp(temperature * violation.item()) for violation in negatives]
+            loss = loss + sum(w * v for w, v in zip(weights, negatives, strict=True)) / sum(weights)
+        losses.append(loss)
+    return torch.stack(losses).mean()
+
+
+@given(
+    pids=st.lists(st.integers(0, 3), min_size=1, max_size=9),
+    dim=st.integers(2, 6),
+    seed=st.integers(0, 99),
+    constants=st.sampled_from([RLL, (2.0, 1.3, 1.0), (0.5, 0.4, 0.0), (1.2, 1.3, 10.0)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_ranked_list_is_the_double_loop_in_value_and_gradient(pids, dim, seed, constants):
+    torch.manual_seed(seed)
+    features = torch.randn(len(pids), dim, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor(pids)
+
+    loss, expected = (f(features, labels, *constants) for f in (ranked_list, literal_ranked_list))
+
+    torch.testing.assert_close(loss, expected)
+    gradient = torch.autograd.grad(loss, features)[0]
+    if expected.requires_grad:
+        torch.testing.assert_close(gradient, torch.autograd.grad(expected, features)[0])
+    else:
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("constants", [RLL, (1.0, 0.2, 2.0)])
+def test_ranked_list_is_twice_that_of_pytorch_metric_learning_which_halves_both_parts(constants):
+    from pytorch_metric_learning.losses import RankedListLoss
+
+    alpha, margin, temperature = constants
+    features, pids = torch.randn(24, 3, dtype=torch.float64), torch.arange(24) % 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of temperatures above 5
+        oracle = RankedListLoss(margin, temperature, imbalance=0.5, alpha=alpha)
+
+    # It adds 1e-5 to each weight of its denominators, which are the number of positives or so.
+    torch.testing.assert_close(
+        ranked_list(features, pids, *constants), 2 * oracle(features, pids), rtol=1e-3, atol=0
+    )
+
+
+def test_ranked_list_of_a_worked_example():
+    angles = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)  # distances are 2 sin(angle / 2)
+    features, pids = torch.stack([angles.cos(), angles.sin()], 1) * 7, torch.tensor([0, 1, 0])
+    near, middle, far = (2 * math.sin(angle / 2) for angle in (0.5, 1.5, 2.0))
+    assert near < 1.2 < middle < far  # so the last has no negative, and the middle one no positive
+
+    expected = ((far - 0.8) + (1.2 - near) + (1.2 - near) + (far - 0.8)) / 3
+
+    assert ranked_list(features, pids, *RLL).item() == pytest.approx(expected)
+
+
+def test_hotter_weights_count_the_nearest_negative_more():
+    features = F.normalize(torch.randn(12, 3, dtype=torch.float64))
+    pids = torch.arange(12)
+
+    cold, warm, hot = (ranked_list(features, pids, 1.2, 0.4, t).item() for t in (0.0, 10.0, 1000.0))
+
+    d = torch.cdist(features, features) + 2 * torch.eye(12)
+    assert cold < warm < hot
+    assert hot == pytest.approx((1.2 - d.min(1).values).clamp_min(0).mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("pids", [[0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 2, 3]])
+@pytest.mark.parametrize("feature", [[2.0, 0.0, 0.0], [3.0, -0.1, 7.7], [0.0, 0.0, 0.0]])
+def test_ranked_list_of_equal_features_does_not_move_them(feature, pids, dtype):
+    features = torch.tensor([feature] * 4, dtype=dtype, requires_grad=True)
+
+    loss = ranked_list(features, torch.tensor(pids), *RLL)
+    loss.backward()
+
+    assert loss.isfinite() and features.grad is not None
+    assert features.grad.isfinite().all() and features.grad.abs().max() < 1e-3
+
+
+def test_ranked_list_costs_nothing_where_everything_is_in_place():
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]], requires_grad=True)
+
+    loss = ranked_list(features, torch.tensor([0, 0, 1, 1]), *RLL)
+    loss.backward()
+
+    assert loss == 0 and not features.grad.any()
