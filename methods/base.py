@@ -74,6 +74,15 @@ class Method(nn.Module):
 class EmbeddingMethod(Method):
     """Base class of methods that describe an image by one vector; they implement the first two."""
 
+    @property
+    def parts(self) -> Mapping[str, slice]:
+        """Stretches of the description, by name, that are ranked on their own as well: none by default.
+
+        Each is some of the D columns, of step 1. They are ranked by the method's own ``distance``, which
+        then gets the columns of the stretch alone. The names are identifiers, such as ``"global"``.
+        """
+        return {}
+
     def losses(self, images: Tensor, pids: Tensor) -> Mapping[str, Tensor]:
         """Named scalars whose sum is minimised; ``pids`` are labels 0..num_pids-1, shape (B,)."""
         raise NotImplementedError

@@ -273,12 +273,12 @@ def _drop_layer(options: SONAOptions) -> nn.Module:
             return nn.Identity()
 
 
-def _reduction(channels: int, width: int) -> nn.Sequential:
+def reduction(channels: int, width: int) -> nn.Sequential:
     """The feature reduction module of section 2.1, (B, C, 1, 1) -> (B, width)."""
     return nn.Sequential(nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten())
 
 
-def _initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
+def initialise(module: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
     """The base code's start of new layers: Kaiming weights, BN scales from N(1, 0.02), biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -321,18 +321,16 @@ class SONA(EmbeddingMethod):
         self.bottleneck = bottleneck(channels["local"])
         self.drop = _drop_layer(options)
         dims = {"global": options.global_dim, "local": options.local_dim}
-        self.reductions = nn.ModuleDict({b: _reduction(channels[b], dim) for b, dim in dims.items()})
+        self.reductions = nn.ModuleDict({b: reduction(channels[b], dim) for b, dim in dims.items()})
         self.classifiers = nn.ModuleDict({b: nn.Linear(dim, num_pids) for b, dim in dims.items()})
         if options.head_init == "base code":
-            _initialise(self.reductions["global"], "fan_in")
-            _initialise(self.reductions["local"], "fan_out")  # a linear layer there, hence the other mode
-            _initialise(self.classifiers, "fan_out")
+            initialise(self.reductions["global"], "fan_in")
+            initialise(self.reductions["local"], "fan_out")  # a linear layer there, hence the other mode
+            initialise(self.classifiers, "fan_out")
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """What losses and descriptions are made of: "global" (B, global_dim), "local" (B, local_dim)."""
-        x = images
-        for name, stage in self.backbone.stages.items():
-            x = self._attend(name, stage(x))
+        x = self._trunk(images)
         local = self.drop(self.bottleneck(self._attend("local", x)))
         return {
             "global": self.reductions["global"](self._attend("global", x).mean((2, 3), keepdim=True)),
@@ -356,6 +354,11 @@ class SONA(EmbeddingMethod):
         return F.normalize(mean) if self.options.normalise else mean
 
     @torch.no_grad()
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """The trunk's last map, which both branches get, (B, C, h, w); call it in evaluation mode."""
+        return self._trunk(images)
+
+    @torch.no_grad()
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
         """Attention as in Figure 3, {place of ``options.after``: (B, N, N)}; call it in evaluation mode."""
         maps: dict[str, Tensor] = {}
@@ -369,6 +372,12 @@ class SONA(EmbeddingMethod):
             for hook in hooks:
                 hook.remove()
         return maps
+
+    def _trunk(self, images: Tensor) -> Tensor:
+        x = images
+        for name, stage in self.backbone.stages.items():
+            x = self._attend(name, stage(x))
+        return x
 
     def _attend(self, place: str, x: Tensor) -> Tensor:
         return self.attention[place](x) if place in self.attention else x
