@@ -20,6 +20,10 @@ DataRoot: TypeAlias = Annotated[
 StreetSize: TypeAlias = Annotated[
     str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
 ]
+Dial: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE in 0..1, a dial of the street, e.g. misalignment=0.3; may be repeated"),
+]
 Device: TypeAlias = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
 ]

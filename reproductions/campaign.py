@@ -10,12 +10,29 @@ from rich.console import Console
 from methods import METHODS
 from reproductions.jobs import NO_CHANGES, STREET, Changes, Job, make_job
 from reproductions.paper import Paper, RunScale
-from reproductions.records import SeedRecord, by_row_hash, commit, load_records
+from reproductions.records import SeedRecord, by_row_hash, commit, load_records, serving
 
 
 def recorded_seeds(job: Job, records: Sequence[SeedRecord]) -> dict[int, SeedRecord]:
-    """The job's recorded seeds in rising order; records of an older definition of it do not count."""
-    return by_row_hash(records).get(job.row_hash, {})
+    """The job's recorded seeds in rising order; records of an older definition of it do not count.
+
+    Neither do those that lack the part of the description that its row is of.
+    """
+    return serving(job.part, by_row_hash(records).get(job.row_hash, {}))
+
+
+def networks(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs of one network together: what is trained once for several rows, in the order of the jobs."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.row_hash, []).append(job)
+    return list(found.values())
+
+
+def absent_seeds(network: Sequence[Job], seeds: Iterable[int], records: Sequence[SeedRecord]) -> list[int]:
+    """Those of ``seeds`` that have no record, or none that serves every row of the network."""
+    served = [recorded_seeds(job, records) for job in network]
+    return [seed for seed in seeds if any(seed not in own for own in served)]
 
 
 def group_by_row(records: Iterable[SeedRecord]) -> list[list[SeedRecord]]:
@@ -57,19 +74,20 @@ def announce(
     lines.append(_purpose(jobs[0].scale, bool(changed)))
     if changed:
         lines.append(f"{changes}: rows that this changes have records of their own and are not judged.")
-    first: dict[str, str] = {}
+    together = {network[0].row_hash: network for network in networks(jobs)}
     for job in jobs:
+        network, part = together[job.row_hash], f", part {job.part}" if job.part else ""
         name = f"{table or job.table}/{job.row}"
-        if job.row_hash in first:
-            lines.append(f"  {name} on {job.dataset}: the same network as {first[job.row_hash]}")
+        if job is not network[0]:
+            first = f"{table or network[0].table}/{network[0].row}"
+            lines.append(f"  {name} on {job.dataset}: the same network as {first}{part}")
             continue
-        first[job.row_hash] = name
-        done = recorded_seeds(job, records)
-        todo = _listed(seed for seed in seeds if seed not in done)
-        kept = _listed(seed for seed in seeds if seed in done)
+        todo = absent_seeds(network, seeds, records)
+        kept = _listed(seed for seed in seeds if seed not in todo)
         mark = " (changed)" if job.row_hash in changed else ""
         lines.append(
-            f"  {name} on {job.dataset} [{job.row_hash}]{mark}: seeds to run {todo}; recorded {kept}"
+            f"  {name} on {job.dataset} [{job.row_hash}]{part}{mark}: "
+            f"seeds to run {_listed(todo)}; recorded {kept}"
         )
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
@@ -112,49 +130,61 @@ def run_jobs(
 ) -> None:
     """Run every seed of every job that ``results`` does not hold yet; with ``fresh``, every seed anew.
 
-    Jobs of one network, under several labels, run once.
+    Jobs of one network, under several labels or of several parts of its description, run once, under
+    the first label.
 
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded. Options that
     a method does not take stop it before the first.
     """
     records = [] if fresh else load_records(results, jobs[0].paper)
-    networks = {job.row_hash: job for job in reversed(jobs)}  # the first label of each stays
-    jobs = [job for job in jobs if networks[job.row_hash] is job]
-    todo = {job: [seed for seed in seeds if seed not in recorded_seeds(job, records)] for job in jobs}
-    if not any(todo.values()):
+    todo = [(network, absent_seeds(network, seeds, records)) for network in networks(jobs)]
+    if not any(missing for _, missing in todo):
         return
-    for job in jobs:
+    for (job, *_), _missing in todo:
         METHODS.get(job.method).parse_options(job.options)
     from reproductions.execute import alone, forget, run_seed  # torch and mlflow take seconds to import
     from reproductions.track import Tracker, default_uri
 
     tracker = Tracker(tracking_uri or default_uri(), campaign_name(), console)
-    for job, missing in todo.items():
+    for network, missing in todo:
+        job, *same = network
         for seed in missing:
             try:
                 with alone(job, seed), tracker.seed(job, seed) as run:
                     if fresh:
                         forget(job, seed)
                     record, files = run_seed(
-                        job, seed, device, results, console, after_epoch=run.log_epoch, run_id=run.run_id
+                        *(job, seed, device, results, console),
+                        after_epoch=run.log_epoch,
+                        run_id=run.run_id,
+                        same=same,
                     )
                     run.finish(record, files)
             except KeyboardInterrupt:
                 console.print("interrupted: finished seeds and epochs are kept, the same command goes on")
                 raise
-            console.print(seed_line(record), markup=False, highlight=False, soft_wrap=True)
+            for line in seed_lines(record, network):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
         if missing:
             done = recorded_seeds(job, load_records(results, job.paper))
             tracker.summarise(job, list(done.values()))
 
 
-def seed_line(record: SeedRecord) -> str:
-    """One finished seed in one line: its first scores, and what it cost."""
+def seed_lines(record: SeedRecord, network: Iterable[Job]) -> list[str]:
+    """One finished seed: its first scores, a line for each part that a row is of, and what it cost."""
     seconds = sum(entry["seconds"] for entry in record.history)
     speed = sum(entry["images_per_s"] * entry["seconds"] for entry in record.history) / seconds
+    rows: dict[str, str] = {}
+    for job in network:
+        rows.setdefault(job.part, job.row)
+    first, *others = [_scores_line(record, row, part) for part, row in rows.items()]
+    return [f"{first}; trained {seconds:.1f} s at {speed:,.0f} images/s", *others]
+
+
+def _scores_line(record: SeedRecord, row: str, part: str) -> str:
+    trained, before = record.scores(part), record.untrained_scores(part)
     return (
-        f"{record.row} on {record.dataset}, seed {record.seed}: "
-        f"mAP {record.metrics['mAP']:.2f}, rank-1 {record.metrics['rank1']:.2f} "
-        f"(untrained {record.untrained['mAP']:.2f}, {record.untrained['rank1']:.2f}); "
-        f"trained {seconds:.1f} s at {speed:,.0f} images/s"
+        f"{row} on {record.dataset}, seed {record.seed}: "
+        f"mAP {trained['mAP']:.2f}, rank-1 {trained['rank1']:.2f} "
+        f"(untrained {before['mAP']:.2f}, {before['rank1']:.2f})"
     )

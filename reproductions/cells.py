@@ -1,13 +1,26 @@
 """From printed tables to cells: whose row it is, what the column holds, and whether the numbers can stand."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from reproductions.checks import failures
 from reproductions.noise import tolerance, usual_noise
-from reproductions.paper import PERCENTAGES, Anomaly, Cell, Cited, Dataset, Erratum, Kind, RowEntry, Table
+from reproductions.paper import (
+    EXTRA,
+    NO_DATASET,
+    PERCENTAGES,
+    SIZES,
+    Anomaly,
+    Cell,
+    Cited,
+    Dataset,
+    Erratum,
+    Kind,
+    RowEntry,
+    Table,
+)
 from reproductions.transcript import Entry, decimals, fault, near, number, read_table
 
 FILE = "paper.toml"
@@ -47,7 +60,9 @@ class Tables:
 
     def _table(self, name: str, table: Table) -> Iterator[Cell]:
         where = f"table {name!r}"
-        known((column.dataset for column in table.columns.values()), self.datasets, where, "data set")
+        datasets = (NO_DATASET,) if table.networks else self.datasets
+        known((column.dataset for column in table.columns.values()), datasets, where, "data set")
+        known((*table.over, *table.over.values()), table.networks, f"{where}, over", "row")
         seen: set[str] = set()
         labels: set[str] = set()
         for file in table.files:
@@ -64,6 +79,7 @@ class Tables:
                 found = f"no column {header!r}{near(header, seen)}"
                 raise fault(FILE, where, found=found, expected=f"it in {' or '.join(table.files)}")
         known(table.groups, labels, f"{where}, groups", "row")
+        known(table.networks, labels, f"{where}, networks", "row")
 
     def _entry(self, name: str, table: Table, group: str, entry: Entry) -> Iterator[Cell]:
         """The cell of one printed field and, if it is printed too, the cell of its deviation."""
@@ -76,6 +92,7 @@ class Tables:
 
     def _cell(self, name: str, table: Table, group: str, entry: Entry) -> Cell:
         kind, metric = self._kind(table, entry), _metric(table, entry)
+        _refuse_unknown_size(table, entry, metric)
         dataset = table.columns[entry.column].dataset
         runs = table.cited_runs if kind == "cited" else table.runs
         judged = kind == "proposed" and metric in PERCENTAGES and table.scale == "paper"
@@ -104,7 +121,7 @@ class Tables:
 
     def _kind(self, table: Table, entry: Entry) -> Kind:
         where = (entry.file, f"row {entry.row!r}")
-        if table.metrics:
+        if table.metrics or table.networks:
             return "statistic"
         if entry.row in self.rows:
             return "proposed"
@@ -119,12 +136,18 @@ class Tables:
         return "cited"
 
 
-def with_readings(cells: Iterable[Cell], errata: Iterable[Erratum]) -> list[Cell]:
-    """The cells, each with the other values that the errata allow for it."""
+def with_errata(cells: Iterable[Cell], errata: Sequence[Erratum]) -> list[Cell]:
+    """The cells, each with the values that errata allow for it, and the erratum that explains its gap."""
     cells = list(cells)
     readings = {id_: values for erratum in errata for id_, values in erratum.readings.items()}
-    known(readings, [cell.id for cell in cells], "erratum readings", "cell")
-    return [cell.model_copy(update={"readings": readings.get(cell.id, ())}) for cell in cells]
+    explained = {id_: erratum.id for erratum in errata for id_ in erratum.explains}
+    ids = [cell.id for cell in cells]
+    known(readings, ids, "erratum readings", "cell")
+    known(explained, ids, "erratum explains", "cell")
+    return [
+        cell.model_copy(update={"readings": readings.get(cell.id, ()), "erratum": explained.get(cell.id, "")})
+        for cell in cells
+    ]
 
 
 def refuse_two_values(cells: Iterable[Cell]) -> None:
@@ -157,7 +180,21 @@ def refuse_impossible(
 def _id(paper: str, name: str, table: Table, entry: Entry, dataset: str, metric: str) -> str:
     row = "" if table.metrics else entry.row  # such a row is its metric
     setting = table.setting if table.setting not in ("single-query", "-") else ""
+    dataset = "" if dataset == NO_DATASET else dataset
     return "-".join(part.replace(" ", "_") for part in (paper, name, row, dataset, setting, metric) if part)
+
+
+def _refuse_unknown_size(table: Table, entry: Entry, metric: str) -> None:
+    """The sizes of networks, and nothing else, are computed from networks."""
+    where = (entry.file, f"row {entry.row!r}", f"column {entry.column!r}")
+    if table.networks and metric not in SIZES:
+        raise fault(*where, found=f"metric {metric!r}{near(metric, SIZES)}", expected=f"one of {SIZES}")
+    if metric in SIZES and entry.row not in table.networks:
+        found = f"no network for it in {FILE}{near(entry.row, table.networks)}"
+        raise fault(*where, found=found, expected=f"one of {', '.join(table.networks) or 'networks'}")
+    if metric.startswith(EXTRA) and entry.row not in table.over:
+        found = f"nothing in over that {metric!r} is beyond"
+        raise fault(*where, found=found, expected=f"one of {', '.join(table.networks)}")
 
 
 def _metric(table: Table, entry: Entry) -> str:

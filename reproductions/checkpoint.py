@@ -1,7 +1,7 @@
 """The state after a finished epoch, in one file that is whole or absent."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Checkpoint:
         optimizer: the optimizer's ``state_dict``.
         history: one entry per finished epoch.
         untrained: metrics before the first epoch.
+        untrained_parts: the same of each part of the description, by name.
     """
 
     identity: str
@@ -30,6 +31,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     history: list[dict[str, float]]
     untrained: dict[str, float]
+    untrained_parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Replace ``path``. Raises ``RetableError`` if the disk refuses; the old file then stays."""

@@ -1,7 +1,7 @@
 """``python -m reproductions.compare [PAPER]``: verdicts from recorded runs, for cells and claims."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Annotated
 
@@ -65,7 +65,7 @@ def _rows(judgement: Judgement, everything: bool) -> dict[str, list[dict[str, ob
     cells = [a for a in judgement.cells if a.verdict and (everything or a.verdict.word != "unrun")]
     claims = [a for a in judgement.claims if everything or a.verdict.word != "unrun"]
     return {
-        "runs": [run_row(judgement, records) for records in judgement.measured()],
+        "runs": [row for records in judgement.measured() for row in run_rows(judgement, records)],
         "beside": [row for records in judgement.measured() for row in beside_rows(judgement, records)],
         "cells": [cell_row(judgement, answer) for answer in cells],
         "claims": [claim_row(answer) for answer in claims],
@@ -102,16 +102,24 @@ def summary_line(judgement: Judgement) -> str:
     return "; ".join(parts)
 
 
-def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, object]:
-    """One row's seeds by ``RUN_COLUMNS``: mean and sample deviation, cost and provenance."""
+def run_rows(judgement: Judgement, records: Sequence[SeedRecord]) -> list[dict[str, object]]:
+    """One network's seeds by ``RUN_COLUMNS``, a line for each part of the description that a row is of."""
+    return [
+        _run_row(judgement, label, part, one) for part, (label, one) in _shown(judgement, records).items()
+    ]
+
+
+def _run_row(judgement: Judgement, label: str, part: str, records: Sequence[SeedRecord]) -> dict[str, object]:
+    """Mean and sample deviation of a part's scores, cost and provenance."""
     one = records[0]
     row: dict[str, object] = one.model_dump(include={"dataset", "scale", "row_hash"})
-    row |= {"row": _label(judgement, one), "judged_by": judged_by(one.identity)}
+    row |= {"row": label, "judged_by": judged_by(one.identity, part)}
     row["note"] = "" if judgement.is_present(one) else "changed: not judged"
     row["seeds"] = len(records)
     for name in ("mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"):
-        row[name] = mean_and_deviation([record.metrics[name] for record in records])
-    row["untrained_rank1"] = mean_and_deviation([record.untrained["rank1"] for record in records])
+        row[name] = mean_and_deviation([record.scores(part)[name] for record in records])
+    untrained = [record.untrained_scores(part)["rank1"] for record in records]
+    row["untrained_rank1"] = mean_and_deviation(untrained)
     seconds = [sum(entry["seconds"] for entry in record.history) for record in records]
     row["train_seconds"] = f"{fmean(seconds):.0f}"
     row["device"] = " / ".join(dict.fromkeys(record.provenance.device for record in records))
@@ -119,29 +127,32 @@ def run_row(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, ob
     return row | {"commit": " ".join(commits)}
 
 
-def beside_rows(judgement: Judgement, records: Sequence[SeedRecord]) -> list[dict[str, object]]:
-    """The same seeds under each other protocol and ranking by ``BESIDE_COLUMNS``."""
-    rows: list[dict[str, object]] = []
-    for name in dict.fromkeys(name for record in records for name in record.beside):
-        scores = [record.beside[name] for record in records if name in record.beside]
-        row: dict[str, object] = records[0].model_dump(include={"dataset", "scale"})
-        row |= {"row": _label(judgement, records[0]), "judged_by": name, "seeds": len(scores)}
-        row |= {
-            metric: mean_and_deviation([one[metric] for one in scores])
-            for metric in ("mAP", "rank1", "rank5", "rank10")
-        }
-        rows.append(row)
-    return rows
+def beside_rows(
+    judgement: Judgement, records: Sequence[SeedRecord], parts: Collection[str] | None = None
+) -> list[dict[str, object]]:
+    """The same seeds under each other protocol and ranking by ``BESIDE_COLUMNS``; of some parts if given."""
+    return [
+        _beside_row(label, name, of_part)
+        for part, (label, of_part) in _shown(judgement, records).items()
+        if parts is None or part in parts
+        for name in dict.fromkeys(name for record in of_part for name in record.scores_beside(part))
+    ]
 
 
-def _label(judgement: Judgement, record: SeedRecord) -> str:
-    """All labels of a network, for example ``Baseline = CE``; of one that was changed, its own.
+def _beside_row(label: str, name: str, records: Sequence[SeedRecord]) -> dict[str, object]:
+    scores = [record.beside[name] for record in records if name in record.beside]
+    row: dict[str, object] = records[0].model_dump(include={"dataset", "scale"})
+    row |= {"row": label, "judged_by": name, "seeds": len(scores)}
+    return row | {
+        metric: mean_and_deviation([one[metric] for one in scores])
+        for metric in ("mAP", "rank1", "rank5", "rank10")
+    }
 
-    On a turned dial it says so: ``Baseline (misalignment 0.3)``.
-    """
-    if record.row_hash in judgement.trials:
-        return f"{record.row} ({judgement.trials[record.row_hash]})"
-    return " = ".join(judgement.labels(record)) or record.row
+
+def _shown(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, tuple[str, list[SeedRecord]]]:
+    """One network's seeds by part of the description: label of its rows, and the records that have it."""
+    labels = {part: label for one in reversed(records) for part, label in judgement.shown(one).items()}
+    return {part: (label, [one for one in records if one.has(part)]) for part, label in labels.items()}
 
 
 def mean_and_deviation(scores: Sequence[float]) -> str:
@@ -163,7 +174,7 @@ def cell_row(judgement: Judgement, answer: CellAnswer) -> dict[str, object]:
     row |= {"published": cell.printed, "verdict": verdict.word, "note": answer.note}
     compared = float(number(verdict.reading or cell.printed))
     if cell.scale == "exact":
-        return row | {"measured": f"{compared + verdict.gap:g}"}
+        return row | {"measured": f"{answer.computed:g}"}
     scores = list(judgement.scores(cell.row, cell.dataset, cell.metric, "paper").values())
     row |= {"seeds": len(scores), "tolerance": cell.tolerance}
     if scores:

@@ -84,6 +84,15 @@ class Descriptions:
         """The tensor of that name alone, handed out as a tensor."""
         return Descriptions({_ALONE: self._stored[name]}, self._device, self._order, self.mapped)
 
+    def columns(self, part: slice) -> "Descriptions":
+        """A stretch of descriptions that are one vector each, (D,) -> (d,); nothing is copied."""
+        return Descriptions({_ALONE: self._stored[_ALONE][:, part]}, self._device, self._order, self.mapped)
+
+    @property
+    def width(self) -> int:
+        """D, of descriptions that are one vector each."""
+        return self._stored[_ALONE].shape[1]
+
     def rows(self, which: slice | Tensor) -> Described:
         """Some rows of the list on the device, to be read only.
 

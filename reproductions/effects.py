@@ -32,7 +32,7 @@ from typing import Literal
 from reproductions.claims import Difference, difference, shown
 from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.paper import Mechanism, Paper
-from reproductions.records import SeedRecord, by_row_hash
+from reproductions.records import SeedRecord, by_row_hash, serving
 
 Word = Literal["grows", "shrinks", "undecided", "unrun"]
 Scores = Callable[[str, float, str], Mapping[int, float]]
@@ -119,7 +119,7 @@ class Trial:
         self.records = {
             key: [
                 record
-                for seed, record in recorded.get(job.row_hash, {}).items()
+                for seed, record in serving(job.part, recorded.get(job.row_hash, {})).items()
                 if seeds is None or seed in seeds
             ]
             for key, job in self.jobs.items()
@@ -132,11 +132,13 @@ class Trial:
 
     def scores(self, row: str, level: float, metric: str) -> dict[int, float]:
         """``{seed: score}``; mAP is the protocol's headline average precision."""
-        return {one.seed: one.metrics[_named(one, metric)] for one in self.records[row, level]}
+        part = self.jobs[row, level].part
+        return {one.seed: one.scores(part)[_named(one, metric)] for one in self.records[row, level]}
 
     def untrained(self, row: str, level: float, metric: str) -> dict[int, float]:
         """The same before the first step."""
-        return {one.seed: one.untrained[_named(one, metric)] for one in self.records[row, level]}
+        part = self.jobs[row, level].part
+        return {one.seed: one.untrained_scores(part)[_named(one, metric)] for one in self.records[row, level]}
 
 
 def mechanism_jobs(

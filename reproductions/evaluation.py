@@ -7,7 +7,7 @@ A trained method and a release on disk are all it takes::
         print(judged.name, judged.result.metrics["mAP"])
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from methods.base import Method, PairMethod
+from methods.base import EmbeddingMethod, Method, PairMethod
 from protocols import PROTOCOLS, Protocol, Record, Split
 from protocols import evaluate as judge
 from protocols.files import read
@@ -27,9 +27,9 @@ from protocols.ranking import Labels
 from protocols.results import Result
 from reproductions.descriptions import AnyMethod, Descriptions, describe_all
 from reproductions.images import decode
-from reproductions.pair_ranking import AllPairs, Progress, TwoStage, seconds_for_all
+from reproductions.pair_ranking import AllPairs, Progress, TwoStage, ranked_by, seconds_for_all
 from reproductions.recipe import Way, way_name
-from retable.errors import RetableError, UnknownName
+from retable.errors import RetableError, SpecError, UnknownName
 from retable.progress import progress_bar
 
 LONGEST_SECONDS = 30 * 60.0
@@ -73,16 +73,22 @@ class Judged:
         protocol: name of the protocol that judged.
         way: ``"exhaustive"`` or, for example, ``"top-75"``; empty for embedding methods.
         result: the numbers.
+        part: name of the part of the description that was ranked; empty for the whole.
     """
 
     protocol: str
     way: str
     result: Result
+    part: str = ""
 
     @property
     def name(self) -> str:
-        """Both in one, for example ``market1501/openreid top-75``."""
-        return f"{self.protocol} {self.way}".strip()
+        """All in one, for example ``market1501/openreid top-75`` or ``market1501 global``."""
+        return self.named(self.protocol)
+
+    def named(self, protocol: str) -> str:
+        """The same with another name for the protocol."""
+        return " ".join(filter(None, (protocol, self.part, self.way)))
 
 
 def pool(judges: Sequence[tuple[Protocol, Split]]) -> tuple[tuple[Record, ...], tuple[Lists, ...]]:
@@ -133,6 +139,8 @@ def evaluate(
 ) -> list[Judged]:
     """Describe the pool once, rank it for every list and judge each ranking by its protocol's rules.
 
+    Where a method's descriptions have ``parts``, each is ranked like the whole, from the same descriptions.
+
     The first way always runs. Scoring all pairs as a further way is left out of a list where it would
     take longer than ``LONGEST_SECONDS`` here, by a timed sample; ``console`` says so.
 
@@ -145,10 +153,12 @@ def evaluate(
         console: where progress, and what is left out, is shown; None shows nothing.
 
     Returns:
-        For each list in turn, one result for each way that ran, in the order of ``ways``.
+        For each list in turn, one result for each way that ran, in the order of ``ways``, or the whole
+        description's and then one for each part, in the method's order.
 
     Raises:
         RetableError: descriptions have room nowhere.
+        SpecError: a part is no stretch of the description.
         InputError: the method gave a distance that is not a number.
     """
     scorer = cast(AnyMethod, method)
@@ -204,12 +214,12 @@ def _judge_list(
     method: AnyMethod, described: Descriptions, asked: Lists, ways: tuple[Way, ...], console: Console | None
 ) -> Iterator[Judged]:
     """Each way's result, unless it is left out."""
+    if isinstance(method, EmbeddingMethod):
+        for part, stretch in {"": slice(None), **_checked_parts(method, described.width)}.items():
+            yield _judge_part(method, described.columns(stretch), asked, part, console)
+        return
     query, gallery = described.of(asked.query), described.of(asked.gallery)
     name = asked.protocol.name
-    if not isinstance(method, PairMethod):
-        with _bar(console, f"ranking {name}", len(query), len(gallery)) as advance:
-            yield Judged(name, "", _judge(asked, AllPairs(method, query, gallery, progress=advance)))
-        return
     for way in ways:
         if way == "all" and way != ways[0] and (why := _too_long(method, query, gallery)):
             if console:
@@ -218,12 +228,30 @@ def _judge_list(
             continue
         scored = len(gallery) if way == "all" else min(way, len(gallery))
         with _bar(console, f"ranking {name} {way_name(way)}", len(query), scored) as advance:
-            distances = (
-                AllPairs(method, query, gallery, progress=advance)
-                if way == "all"
-                else TwoStage(method, query, gallery, way, progress=advance)
-            )
+            distances = ranked_by(way, method, query, gallery, progress=advance)
             yield Judged(name, way_name(way), _judge(asked, distances))
+
+
+def _judge_part(
+    method: EmbeddingMethod, described: Descriptions, asked: Lists, part: str, console: Console | None
+) -> Judged:
+    """The result of one part of the descriptions, or of the whole; ``described`` holds its columns alone."""
+    query, gallery, name = described.of(asked.query), described.of(asked.gallery), asked.protocol.name
+    with _bar(console, f"ranking {name} {part}".strip(), len(query), len(gallery)) as advance:
+        distances = AllPairs(method, query, gallery, progress=advance)
+        return Judged(name, "", _judge(asked, distances), part)
+
+
+def _checked_parts(method: EmbeddingMethod, width: int) -> Mapping[str, slice]:
+    """The method's parts. Raises ``SpecError`` unless they are named stretches of ``width`` columns."""
+    for name, part in method.parts.items():
+        start, stop = part.start or 0, width if part.stop is None else part.stop
+        if not name.isidentifier() or part.step not in (None, 1) or not 0 <= start < stop <= width:
+            raise SpecError(
+                f"{type(method).__name__}: found part {name!r} with {part}; expected an identifier and some "
+                f"of the description's {width} columns, as in slice(0, {width})"
+            )
+    return method.parts
 
 
 def _too_long(method: PairMethod, query: Descriptions, gallery: Descriptions) -> str:

@@ -17,11 +17,12 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from methods import METHODS
-from methods.base import Method
+from methods.base import EmbeddingMethod, Method
 from protocols import Protocol, Split
 from protocols.files import read
 from protocols.leaks import refuse_leaks
 from protocols.ranking import Ranks
+from protocols.results import Result
 from reproductions.checkpoint import Checkpoint
 from reproductions.evaluation import Judged, Lists, evaluate, labels_of, pool
 from reproductions.images import decode
@@ -30,14 +31,17 @@ from reproductions.places import cache
 from reproductions.records import SeedRecord, provenance
 from reproductions.sampler import images_per_epoch
 from reproductions.training import Entry, make_accelerator, refuse_misfit, seed_everything, train
-from retable.errors import RetableError
+from retable.errors import RetableError, SpecError
 from retable.files import write_atomically
 from retable.progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True)
 class Artefacts:
-    """Files that belong to one finished seed: its weights, and the ranks of all true matches."""
+    """Files that belong to one finished seed: its weights, and the ranks of all true matches.
+
+    The ranks are by the whole description, also where parts of it are ranked as well.
+    """
 
     weights: Path
     ranks: Path
@@ -72,8 +76,8 @@ class Data:
         return torch.from_numpy(np.searchsorted(np.unique(pids), pids))
 
     def beside(self, judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
-        """The metrics of each, by protocol, split if there are several, and way of ranking."""
-        return {f"{self.names[one.protocol]} {one.way}".strip(): one.result.metrics for one in judged}
+        """The metrics of each, by protocol, split if there are several, part, and way of ranking."""
+        return {one.named(self.names[one.protocol]): one.result.metrics for one in judged}
 
 
 def run_seed(
@@ -84,6 +88,7 @@ def run_seed(
     console: Console,
     after_epoch: Callable[[Entry], None] = lambda _: None,
     run_id: str | None = None,
+    same: Sequence[Job] = (),
 ) -> tuple[SeedRecord, Artefacts]:
     """Train (on from the last finished epoch, if any), evaluate and record one seed.
 
@@ -95,9 +100,10 @@ def run_seed(
         console: where progress is shown.
         after_epoch: called with each new epoch's entry.
         run_id: the tracking run that belongs to this seed.
+        same: other rows that this network stands for.
 
     Raises ``RetableError`` for missing or damaged data, weights or checkpoints, a recipe that does not
-    fit the method, and a full disk.
+    fit the method, a row of a part that the network's description does not have, and a full disk.
     """
     started = time.time()
     accelerator = make_accelerator(pick_device(device), job.recipe.precision)
@@ -105,9 +111,11 @@ def run_seed(
     data = load_data(job.data, job.beside, *size, accelerator.device, console)
     method = build(job, seed, data.num_pids).to(accelerator.device)
     refuse_misfit(method, job.recipe)
+    for row in (job, *same):
+        refuse_unknown_part(method, row)
     state = _train(job, seed, method, data, accelerator, console, after_epoch)
-    first, *others = evaluate(method, data.test, data.lists, accelerator, job.recipe.ranking, console)
-    result = first.result
+    judged = evaluate(method, data.test, data.lists, accelerator, job.recipe.ranking, console)
+    result, parts, beside = _sorted_out(judged)
     record = SeedRecord(
         paper=job.paper,
         table=job.table,
@@ -121,8 +129,10 @@ def run_seed(
         headline=result.headline,
         metrics=result.metrics,
         bounds=result.bounds,
-        beside=data.beside(others),
+        parts=parts,
+        beside=data.beside(beside),
         untrained=state.untrained,
+        untrained_parts=state.untrained_parts,
         history=state.history,
         provenance=provenance(started, device_name(accelerator.device), data.split.digests()),
         mlflow_run_id=run_id,
@@ -131,6 +141,17 @@ def run_seed(
     record.save(results)
     (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
     return record, kept
+
+
+def refuse_unknown_part(method: Method, job: Job) -> None:
+    """Raise ``SpecError`` when the row is of a part that the network's description does not have."""
+    parts = list(method.parts) if isinstance(method, EmbeddingMethod) else []
+    if job.part and job.part not in parts:
+        known = f"one of {', '.join(parts)}, or no part" if parts else "no part: only the whole is ranked"
+        raise SpecError(
+            f"{job.paper}, row {job.row!r} on {job.dataset}: found part {job.part!r} of {job.method}, with "
+            f"its options; expected {known}"
+        )
 
 
 @contextmanager
@@ -211,8 +232,9 @@ def _train(
     identity = f"{job.row_hash}/seed-{seed}"
     resumed = Checkpoint.load(file, identity)
     if resumed is None:
-        (before,) = evaluate(method, data.test, data.lists[:1], accelerator, job.recipe.ranking[:1], console)
-        state = Checkpoint(identity, 0, {}, {}, [], before.result.metrics)
+        judged = evaluate(method, data.test, data.lists[:1], accelerator, job.recipe.ranking[:1], console)
+        before, parts, _ = _sorted_out(judged)
+        state = Checkpoint(identity, 0, {}, {}, [], before.metrics, parts)
     else:
         state = resumed
     an_epoch = images_per_epoch(data.labels(), job.recipe)
@@ -227,10 +249,19 @@ def _train(
                 optimizer,
                 [*state.history, entry],
                 state.untrained,
+                state.untrained_parts,
             )
             state.save(file)
             after_epoch(entry)
     return state
+
+
+def _sorted_out(judged: Sequence[Judged]) -> tuple[Result, dict[str, dict[str, float]], list[Judged]]:
+    """The first result, the metrics of the parts by the same protocol, by name, and what stands beside."""
+    first, *others = judged
+    parts = {one.part: one for one in others if one.part and one.protocol == first.protocol}
+    beside = [one for one in others if one not in parts.values()]
+    return first.result, {name: one.result.metrics for name, one in parts.items()}, beside
 
 
 def run_folder(row_hash: str, seed: int) -> Path:

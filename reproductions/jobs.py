@@ -125,6 +125,7 @@ class Job:
         weights: ``"imagenet"``, ``"none"`` or a file.
         data: where the images come from, and the rules that its scores are by.
         beside: other protocols of the same release that the trained network is judged by, too.
+        part: of the network's description, whose scores are the row's; empty for the whole.
     """
 
     paper: str
@@ -138,6 +139,7 @@ class Job:
     weights: str
     data: Street | Release
     beside: tuple[Protocol, ...] = ()
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -146,7 +148,7 @@ class Job:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the numbers of this job but the seed, and no label of the row.
+        """Everything that decides the numbers of this job but the seed: no label of the row, and no part.
 
         So rows of one network share a hash, and one set of records serves them all.
 
@@ -207,6 +209,7 @@ def make_job(
         weights=changes.weights or recipe.weights,
         data=data,
         beside=_beside(paper, dataset, data.protocol),
+        part=spec.part,
     )
 
 

@@ -1,15 +1,18 @@
 """From recorded runs to an answer for every cell and every claim of a paper."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from protocols import PROTOCOLS, Counts
 from reproductions.claims import ClaimVerdict, judge_claim
+from reproductions.complexity import computed
 from reproductions.effects import MechanismVerdict, Trial, mechanism_jobs
 from reproductions.jobs import STREET, Job, make_job
-from reproductions.paper import PERCENTAGES, Cell, Claim, Paper, RunScale
-from reproductions.records import SeedRecord, by_row_hash
+from reproductions.paper import PERCENTAGES, SIZES, Cell, Claim, Paper, RunScale
+from reproductions.records import SeedRecord, by_row_hash, serving
+from reproductions.transcript import number
 from reproductions.verdicts import Verdict, Word, judge_cell, judge_exact, seeds_needed, usual_noise
 
 
@@ -29,8 +32,15 @@ class CellAnswer:
 
     @property
     def fails(self) -> bool:
-        """Whether this speaks against the paper or our code."""
-        return self.verdict is not None and self.verdict.fails
+        """Whether this speaks against the paper or our code, and no erratum explains it."""
+        return self.verdict is not None and self.verdict.fails and not self.cell.erratum
+
+    @property
+    def computed(self) -> float:
+        """What an exact cell should hold, by our own count; nan without a verdict."""
+        if self.verdict is None:
+            return math.nan
+        return float(number(self.verdict.reading or self.cell.printed)) + self.verdict.gap
 
     @property
     def note(self) -> str:
@@ -42,6 +52,8 @@ class CellAnswer:
             yield self.reason
         if self.verdict is None:
             return
+        if self.cell.erratum and self.verdict.fails:
+            yield f"explained by erratum {self.cell.erratum}"
         if self.verdict.exceeds:
             yield "exceeds the printed value"
         if self.readings:
@@ -87,7 +99,7 @@ class Judgement:
         if cell.kind == "cited":
             return CellAnswer(cell, None, f"quoted: {self.paper.cited[cell.row].reference}")
         if cell.scale == "exact":
-            return _answer_exact(cell)
+            return self._answer_size(cell) if cell.metric in SIZES else _answer_count(cell)
         if cell.is_deviation:
             return CellAnswer(cell, None, "a printed deviation: shown beside its mean, not judged")
         if cell.metric not in PERCENTAGES:
@@ -95,6 +107,10 @@ class Judgement:
         scores = list(self.scores(cell.row, cell.dataset, cell.metric, "paper").values())
         verdict = judge_cell(cell, scores)
         return CellAnswer(cell, verdict, self._missing(cell, verdict), _each_reading(cell, scores))
+
+    def _answer_size(self, cell: Cell) -> CellAnswer:
+        """The size of a network, against that of the network built."""
+        return CellAnswer(cell, judge_exact(computed(self.paper, cell), cell.printed, *cell.readings), "")
 
     def answer_claim(self, claim: Claim, scale: RunScale) -> ClaimAnswer:
         """Judge one claim, at scale ``proxy`` on the embedded street."""
@@ -128,11 +144,38 @@ class Judgement:
     @cached_property
     def trials(self) -> dict[str, str]:
         """Hashes of the runs that mechanisms are judged by, with what was turned: ``misalignment 0.15``."""
-        return {
-            job.row_hash: f"{mechanism.dial} {level:g}"
+        return {job.row_hash: turned for turned, job in self._trial_jobs}
+
+    @cached_property
+    def _trial_jobs(self) -> list[tuple[str, Job]]:
+        return [
+            (f"{mechanism.dial} {level:g}", job)
             for mechanism in self.paper.mechanisms
             for (_, level), job in mechanism_jobs(self.paper, mechanism).items()
-        }
+        ]
+
+    def shown(self, record: SeedRecord) -> dict[str, str]:
+        """What a record's network is shown as: part of the description -> label of its rows.
+
+        Rows of the same part are one, for example ``Baseline = CE``; rows of different parts never are.
+        On a turned dial the label says so: ``Baseline (misalignment 0.3)``. A network whose definition
+        was changed since has the label that it was run under.
+        """
+        labels = self._by_part(self.labels(record) or [record.row])
+        shown = {part: " = ".join(same) for part, same in labels.items()}
+        if turned := self.trials.get(record.row_hash):
+            tried = [job.row for _, job in self._trial_jobs if job.row_hash == record.row_hash]
+            labels = self._by_part([record.row, *tried])
+            shown |= {part: f"{same[0]} ({turned})" for part, same in labels.items()}
+        return {part: label for part, label in shown.items() if record.has(part)}
+
+    def _by_part(self, labels: Iterable[str]) -> dict[str, list[str]]:
+        """Labels by the part of the description that their rows are of; labels of no row are of the whole."""
+        by_part: dict[str, list[str]] = {}
+        for label in labels:
+            row = self.paper.rows.get(label)
+            by_part.setdefault(row.part if row else "", []).append(label)
+        return by_part
 
     def labels(self, record: SeedRecord) -> list[str]:
         """Labels of all rows that this record stands for, in printed order: one network may have several."""
@@ -145,11 +188,11 @@ class Judgement:
 
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""
-        return self._by_hash.get(self._hash(row, dataset, scale), {})
+        return serving(self.paper.row(row).part, self._by_hash.get(self._hash(row, dataset, scale), {}))
 
     def records_of(self, job: Job) -> dict[int, SeedRecord]:
         """Recorded seeds of a job, in rising order."""
-        return self._by_hash.get(job.row_hash, {})
+        return serving(job.part, self._by_hash.get(job.row_hash, {}))
 
     def _hash(self, row: str, dataset: str, scale: RunScale) -> str:
         """A row's present hash; empty where the data set has no protocol."""
@@ -160,10 +203,13 @@ class Judgement:
         return self._hashes[key]
 
     def scores(self, row: str, dataset: str, metric: str, scale: RunScale) -> Mapping[int, float]:
-        """``{seed: score}``; what a paper prints as mAP is the protocol's headline average precision."""
-        found = self.records(row, dataset, scale)
+        """``{seed: score}``; what a paper prints as mAP is the protocol's headline average precision.
+
+        A row of a part of the description has that part's scores.
+        """
+        found, part = self.records(row, dataset, scale), self.paper.row(row).part
         return {
-            seed: record.metrics[record.headline if metric == "mAP" else metric]
+            seed: record.scores(part)[record.headline if metric == "mAP" else metric]
             for seed, record in found.items()
         }
 
@@ -191,7 +237,7 @@ def _each_reading(cell: Cell, scores: Sequence[float]) -> tuple[tuple[str, Word]
     return tuple((one.printed, judge_cell(one, scores).word) for one in alone)
 
 
-def _answer_exact(cell: Cell) -> CellAnswer:
+def _answer_count(cell: Cell) -> CellAnswer:
     """A count of a data set, against the protocol's own."""
     if cell.dataset not in PROTOCOLS.names():
         return CellAnswer(cell, None, f"no protocol for {cell.dataset} yet")

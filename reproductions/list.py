@@ -9,7 +9,10 @@ from reproductions.paper import Cell, Paper
 from reproductions.spec import load_paper, paper_keys
 from retable.cli import DONE, Format, execute, show
 
-ROW_COLUMNS = ("paper", "row", "kind", "headline", "method", "options", "datasets", "tables", "reference")
+ROW_COLUMNS = (
+    *("paper", "row", "kind", "headline", "method", "options", "part"),
+    *("datasets", "tables", "reference"),
+)
 UNSTATED_COLUMNS = ("paper", "where", "key", "chosen", "alternatives", "reason")
 CELL_COLUMNS = (
     *("paper", "table", "row", "group", "dataset", "setting", "metric"),
@@ -27,6 +30,7 @@ def row_records(paper: Paper) -> list[dict[str, object]]:
             "headline": row.headline,
             "method": row.method,
             "options": row.options,
+            "part": row.part,
             "datasets": row.datasets,
             "tables": row.tables,
         }

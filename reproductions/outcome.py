@@ -75,11 +75,11 @@ class Outcome:
                 {
                     "row": job.row,
                     "dataset": job.dataset,
-                    "judged_by": judged_by(job.identity),
+                    "judged_by": judged_by(job.identity, job.part),
                     "row_hash": job.row_hash,
-                    "seeds": {record.seed: record.metrics for record in self.records(job)},
-                    "beside": {record.seed: record.beside for record in self.records(job)},
-                    "untrained": {record.seed: record.untrained for record in self.records(job)},
+                    "seeds": {one.seed: one.scores(job.part) for one in self.records(job)},
+                    "beside": {one.seed: one.scores_beside(job.part) for one in self.records(job)},
+                    "untrained": {one.seed: one.untrained_scores(job.part) for one in self.records(job)},
                 }
                 for job in self.jobs
             ],
@@ -92,16 +92,22 @@ class Outcome:
         lines = []
         for job in self.jobs:
             records = self.records(job)
-            scores = [mean_and_deviation([record.metrics[name] for record in records]) for name in METRICS]
-            before = mean_and_deviation([record.untrained["rank1"] for record in records])
-            lines.append((job.row, job.dataset, judged_by(job.identity), len(records), *scores, before))
+            trained = [record.scores(job.part) for record in records]
+            scores = [mean_and_deviation([metrics[name] for metrics in trained]) for name in METRICS]
+            before = mean_and_deviation([record.untrained_scores(job.part)["rank1"] for record in records])
+            judge = judged_by(job.identity, job.part)
+            lines.append((job.row, job.dataset, judge, len(records), *scores, before))
         headers = ("row", "data set", "judged by", "seeds", *METRICS.values(), "untrained rank-1")
         return str(tabulate(lines, headers, disable_numparse=True))
 
     def _beside(self) -> list[dict[str, object]]:
-        """The jobs' seeds under other protocols and rankings, each network once."""
-        networks = {job.row_hash: self.records(job) for job in self.jobs}
-        return [row for records in networks.values() for row in beside_rows(self.judgement, records)]
+        """The jobs' seeds under other protocols and rankings, each part of each network once."""
+        asked = {(job.row_hash, job.part): job for job in self.jobs}
+        return [
+            row
+            for job in asked.values()
+            for row in beside_rows(self.judgement, self.records(job), [job.part])
+        ]
 
     def _answers(self) -> list[CellAnswer]:
         """Answers to the judged cells of the rows and data sets that were run."""

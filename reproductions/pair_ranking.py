@@ -23,6 +23,7 @@ from methods.base import PairMethod, squared_euclidean
 from protocols.feature_distances import MAPPED_BLOCK_BYTES
 from protocols.ranking import BLOCK_BYTES
 from reproductions.descriptions import AnyMethod, Descriptions
+from reproductions.recipe import Way
 
 TILE_BYTES = 512 * 2**20
 """What descriptions may take on the device while they are compared, beside those that are stored there."""
@@ -145,6 +146,20 @@ class TwoStage:
                 scores[order[part]] = score(self._query.rows(asked[part]), self._gallery.rows(sought[part]))
                 self._progress(part.stop - part.start)
         return scores.view_as(nearest)
+
+
+def ranked_by(
+    way: Way,
+    method: AnyMethod,
+    query: Descriptions,
+    gallery: Descriptions,
+    *,
+    progress: Progress = lambda _: None,
+) -> AllPairs | TwoStage:
+    """Distances by a recipe's way of ranking; an embedding method scores all pairs in any case."""
+    if way == "all" or not isinstance(method, PairMethod):
+        return AllPairs(method, query, gallery, progress=progress)
+    return TwoStage(method, query, gallery, way, progress=progress)
 
 
 @contextmanager

@@ -20,6 +20,9 @@ Mark = Literal["wrong", "rounded", "unclear", "unsupported", "right"]
 
 PERCENTAGES = frozenset({"mAP", "mAP_trapezoid", "mINP", "rank1", "rank5", "rank10", "rank20"})
 PRIMARY = frozenset({"mAP", "rank1"})  # judged; the other ranks are shown
+EXTRA = "extra_"  # begins the metric of what a network has beyond the one that it is built on
+SIZES = ("parameters", "flops", f"{EXTRA}parameters", f"{EXTRA}flops")  # millions, and 10^9 multiply-adds
+NO_DATASET = "-"  # of a size
 
 
 class Data(BaseModel):
@@ -35,6 +38,18 @@ class Column(Data):
     metric: str | None = None
 
 
+class Network(Data):
+    """A network whose size is printed, on the backbone and at the image size of ``recipe.paper``.
+
+    Attributes:
+        method: key of the method registry; empty for the backbone alone.
+        options: the method's options, or for the backbone those of ``methods.backbones.build_backbone``.
+    """
+
+    method: str = ""
+    options: dict[str, Any] = {}
+
+
 class Table(Data):
     """How a printed table is to be read.
 
@@ -43,6 +58,9 @@ class Table(Data):
         files: CSV files in the paper's folder.
         columns: printed header -> data set and metric.
         metrics: printed row -> metric, for tables of counts whose rows are the metrics.
+        networks: printed row -> the network, for tables of sizes; then each row needs one, every column has
+            the data set ``-``, and the metrics are ``SIZES``.
+        over: printed row -> the row of the network that its extra sizes are beyond.
         header_lines: lines of the printed header.
         groups: first row of a block -> the block's name.
         setting: ``single-query``, ``multi-query``, ...; ``-`` where there is nothing to query.
@@ -58,6 +76,8 @@ class Table(Data):
     files: tuple[str, ...]
     columns: dict[str, Column]
     metrics: dict[str, str] = {}
+    networks: dict[str, Network] = {}
+    over: dict[str, str] = {}
     header_lines: PositiveInt = 1
     groups: dict[str, str] = {}
     setting: str = "single-query"
@@ -67,6 +87,12 @@ class Table(Data):
     spread: Spread = "sample"
     scale: Scale = "paper"
     note: str = ""
+
+    @model_validator(mode="after")
+    def _sizes_are_exact(self) -> "Table":
+        if self.networks and self.scale != "exact":
+            raise ValueError("sizes of networks need no data, so the scale is exact")
+        return self
 
 
 RecipeChanges = dict[RunScale, dict[str, Any]]
@@ -102,6 +128,8 @@ class RowEntry(Data):
         method: key of the method registry.
         options: the method's options, where they differ from its defaults.
         options_on: data set -> options that differ there.
+        part: the part of the network's description (``EmbeddingMethod.parts``) whose scores are the row's;
+            the whole unless given. Rows of several parts of one network are trained and recorded once.
         headline: one of the rows that the paper stands for; they run when none is named.
         datasets: data sets to run it on besides those of its printed cells.
         recipe: what it changes in the recipes, after what its data set changes.
@@ -111,6 +139,7 @@ class RowEntry(Data):
     method: str
     options: dict[str, Any] = {}
     options_on: dict[str, dict[str, Any]] = {}
+    part: str = ""
     recipe: RecipeChanges = {}
     headline: bool = False
     datasets: tuple[str, ...] = ()
@@ -141,13 +170,14 @@ class Cell(Data):
         value: their value, without the sign ±.
         std: the deviation printed with it.
         kind: ``proposed`` for a result of the paper's own, ``cited`` for another paper's, ``statistic`` for
-            deviations and counts of a data set.
+            deviations, counts of a data set and sizes of networks.
         method: key of the method that runs it; empty where there is none.
         tolerance: distance that counts as reproduced; ``None`` for what is not judged as a score.
         resolution: step to which each run behind the number was rounded.
         spread: form of the deviations in its table.
         bold: printed in bold.
         readings: other values that the errata allow for it, as printed.
+        erratum: id of the erratum that explains why our own numbers contradict it; empty where none does.
     """
 
     id: str
@@ -170,6 +200,7 @@ class Cell(Data):
     spread: Spread
     bold: bool
     readings: tuple[str, ...] = ()
+    erratum: str = ""
 
     @property
     def is_deviation(self) -> bool:
@@ -302,6 +333,8 @@ class Erratum(Data):
         follows: what the cells or other sources say.
         check: recomputations from the printed cells.
         readings: cell id -> other values it may have been meant to hold.
+        explains: ids of cells that our own numbers contradict for this reason: a gap that is understood, and
+            that nobody has to be told of again until it closes.
     """
 
     id: str
@@ -311,6 +344,7 @@ class Erratum(Data):
     follows: str
     check: tuple[Arithmetic, ...] = ()
     readings: dict[str, tuple[str, ...]] = {}
+    explains: tuple[str, ...] = ()
 
 
 class Unstated(Data):

@@ -46,8 +46,10 @@ class SeedRecord(BaseModel):
     ``identity`` is everything that decides the numbers and ``row_hash`` its digest; ``options`` the
     method's options with all defaults; ``untrained`` are the metrics of the same network before its
     first step; ``bounds`` the worst and best value of metrics that depend on the order of equal
-    distances; ``beside`` what other rankings of the same network and other protocols give, by name, for
-    example ``"market1501 top-75"``: never compared with printed values.
+    distances; ``parts`` the metrics of each part of the description, ranked alone, by name, and
+    ``untrained_parts`` before the first step; ``beside`` what other rankings of the same network and other
+    protocols give, by name, for example ``"market1501 top-75"`` or, of a part, ``"market1501/x global"``:
+    never compared with printed values.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,11 +67,32 @@ class SeedRecord(BaseModel):
     headline: str
     metrics: dict[str, float]
     bounds: dict[str, tuple[float, float]]
+    parts: dict[str, dict[str, float]] = {}
     beside: dict[str, dict[str, float]] = {}
     untrained: dict[str, float]
+    untrained_parts: dict[str, dict[str, float]] = {}
     history: list[dict[str, float]]
     provenance: Provenance
     mlflow_run_id: str | None
+
+    def has(self, part: str) -> bool:
+        """Whether this part of the description was ranked; the whole, ``""``, always was."""
+        return not part or part in self.parts
+
+    def scores(self, part: str = "") -> dict[str, float]:
+        """The metrics of a part of the description, or of the whole."""
+        return self.parts[part] if part else self.metrics
+
+    def untrained_scores(self, part: str = "") -> dict[str, float]:
+        """The same before the first step."""
+        return self.untrained_parts[part] if part else self.untrained
+
+    def scores_beside(self, part: str = "") -> dict[str, dict[str, float]]:
+        """Of ``beside``, what is of a part of the description, or of the whole."""
+        ends = {
+            name: next((one for one in self.parts if name.endswith(f" {one}")), "") for name in self.beside
+        }
+        return {name: metrics for name, metrics in self.beside.items() if ends[name] == part}
 
     def path(self, results: Path) -> Path:
         """Where this record belongs below ``results``."""
@@ -98,9 +121,14 @@ class SeedRecord(BaseModel):
         return path
 
 
-def judged_by(identity: Mapping[str, Any]) -> str:
-    """The protocol of a row's scores and, where pairs are scored, how: ``market1501/openreid top-75``."""
+def judged_by(identity: Mapping[str, Any], part: str = "") -> str:
+    """The protocol of a row's scores and, where pairs are scored, how: ``market1501/openreid top-75``.
+
+    Of a part of the description it says so: ``market1501, part global``.
+    """
     recipe, protocol = identity["recipe"], str(identity["protocol"][0])
+    if part:
+        return f"{protocol}, part {part}"
     if recipe.get("sampler") != "pairs":
         return protocol
     return f"{protocol} {way_name(recipe.get('ranking', ['all'])[0])}"
@@ -112,6 +140,11 @@ def by_row_hash(records: Iterable[SeedRecord]) -> dict[str, dict[int, SeedRecord
     for record in sorted(records, key=lambda record: record.seed):
         groups.setdefault(record.row_hash, {})[record.seed] = record
     return groups
+
+
+def serving(part: str, records: Mapping[int, SeedRecord]) -> dict[int, SeedRecord]:
+    """Those of some seeds' records that hold scores of this part of the description."""
+    return {seed: record for seed, record in records.items() if record.has(part)}
 
 
 def existing(results: Path) -> Path:

@@ -9,6 +9,7 @@ from reproductions.arguments import (
     DEFAULT_SEEDS,
     DataRoot,
     Device,
+    Dial,
     Results,
     Scale,
     Seed,
@@ -47,10 +48,7 @@ def main(
             "value as in TOML; may be repeated",
         ),
     ] = None,
-    dial: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE in 0..1, a dial of the street, e.g. misalignment=0.3; may be repeated"),
-    ] = None,
+    dial: Dial = None,
     device: Device = "auto",
     precision: Annotated[
         Literal["bf16", "fp32"] | None, typer.Option(help="arithmetic (default: the recipe's)")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from reproductions.cells import FILE, Tables, known, refuse_impossible, refuse_two_values, with_readings
+from reproductions.cells import FILE, Tables, known, refuse_impossible, refuse_two_values, with_errata
 from reproductions.paper import (
     PERCENTAGES,
     Anomaly,
@@ -82,7 +82,7 @@ def _read_paper(folder: Path) -> Paper:
     entries, tables = _blocks(toml, "rows", RowEntry), _blocks(toml, "tables", Table)
     cited, anomalies = _blocks(toml, "cited", Cited), _list(toml, "anomaly", Anomaly)
     errata = _list(toml, "erratum", Erratum)
-    cells = with_readings(Tables(folder, datasets, tables, entries, cited).cells(), errata)
+    cells = with_errata(Tables(folder, datasets, tables, entries, cited).cells(), errata)
     refuse_two_values(cells)
     refuse_impossible(cells, datasets, anomalies)
     recipes = _recipes(toml)

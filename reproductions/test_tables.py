@@ -29,7 +29,10 @@ def test_cell(
     record_property("gap", verdict.gap)
     record_property("interval", f"{verdict.low} {verdict.high}")
     interval = f"{cell.printed} printed, gap {verdict.gap:+.2f} [{verdict.low:+.2f}, {verdict.high:+.2f}]"
-    verdicts.settle(verdict.word, answer.reason or f"{interval}, edge {verdict.edge:.2f}")
+    reason = answer.reason or f"{interval}, edge {verdict.edge:.2f}"
+    if cell.scale == "exact":
+        reason = f"{cell.printed} printed, {answer.computed:g} computed"
+    verdicts.settle(verdict.word, reason, cell.erratum)
     if verdict.word == "above":
         warnings.warn(f"{cell.id} is above: {interval}; look for a leak before cheering", stacklevel=1)
 

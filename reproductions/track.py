@@ -112,7 +112,7 @@ class Store:
             if entry["epoch"] not in logged:
                 self.log_epoch(run_id, entry)
         metrics = scores(record)
-        metrics |= {f"untrained/{name}": value for name, value in record.untrained.items()}
+        metrics |= _named("untrained", record.untrained, record.untrained_parts)
         self._log(run_id, metrics=metrics, params=flatten(record.identity | {"options": record.options}))
         self._log_inputs(run_id, record)
         self.client.log_dict(run_id, record.model_dump(mode="json"), "record.json")
@@ -135,8 +135,9 @@ class Store:
     def summarise(self, run_id: str, records: Sequence[SeedRecord]) -> None:
         """Mean, deviation and number of seeds on the row's run; the UI cannot compute them itself.
 
-        At scale ``paper`` also each printed value, our gap to it and, as a tag, the verdict. Where the
-        errata allow other readings, the value is the one that the verdict and the gap are by.
+        At scale ``paper`` also each printed value, our gap to it and, as a tag, the verdict, those of rows
+        of a part of the description under the part's name (``published/global/mAP``). Where the errata
+        allow other readings, the value is the one that the verdict and the gap are by.
         """
         values = defaultdict(list)
         for record in records:
@@ -145,10 +146,10 @@ class Store:
         metrics = {f"{name}.mean": fmean(of_seeds) for name, of_seeds in values.items()}
         metrics |= {f"{name}.std": stdev(of_seeds) for name, of_seeds in values.items() if len(of_seeds) > 1}
         metrics |= {f"{name}.n": float(len(of_seeds)) for name, of_seeds in values.items()}
-        for cell, verdict in judged_cells(records):
+        for name, cell, verdict in judged_cells(records):
             compared = float(number(verdict.reading or cell.printed))
-            metrics |= {f"published/{cell.metric}": compared, f"gap/{cell.metric}": verdict.gap}
-            self.client.set_tag(run_id, f"retable.verdict.{cell.metric}", verdict.word)
+            metrics |= {f"published/{name}": compared, f"gap/{name}": verdict.gap}
+            self.client.set_tag(run_id, f"retable.verdict.{name}", verdict.word)
         self._log(run_id, metrics=metrics)
         self.client.set_terminated(run_id, "FINISHED")
 
@@ -298,25 +299,38 @@ class SeedRun:
 
 
 def scores(record: SeedRecord) -> dict[str, float]:
-    """All of a seed's test metrics, for example ``test/mAP`` and ``beside/market1501 top-75/rank1``."""
-    test = {f"test/{name}": value for name, value in record.metrics.items()}
-    beside = {
-        f"beside/{judged_by}/{name}": value
-        for judged_by, metrics in record.beside.items()
-        for name, value in metrics.items()
-    }
-    return test | beside
+    """All of a seed's test metrics: ``test/mAP``, ``test/global/mAP``, ``beside/market1501 top-75/rank1``."""
+    return _named("test", record.metrics, record.parts) | _named("beside", {}, record.beside)
 
 
-def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[Cell, Verdict]]:
-    """The printed cells of the records' row and data set with their verdicts; none for proxies."""
+def _named(
+    first: str, metrics: Mapping[str, float], groups: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Metrics as ``first/mAP``, and those of each group as ``first/group/mAP``."""
+    named = {f"{first}/{name}": value for name, value in metrics.items()}
+    for group, own in groups.items():
+        named |= {f"{first}/{group}/{name}": value for name, value in own.items()}
+    return named
+
+
+def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[str, Cell, Verdict]]:
+    """Printed cells of the records' network and data set: names in the store, cells, verdicts.
+
+    They are those of the row that was run, and of one row for each other part of the description; none
+    for proxies.
+    """
     one = records[0]
     if one.scale != "paper":
         return []
     paper = load_paper(one.paper)
     judgement = Judgement(paper, records)
-    answers = [judgement.answer(cell) for cell in paper.select(row=one.row, dataset=one.dataset)]
-    return [(a.cell, a.verdict) for a in answers if a.verdict is not None and a.verdict.n]
+    rows = {paper.row(label).part: label for label in reversed([one.row, *judgement.labels(one)])}
+    return [
+        (f"{part}/{cell.metric}" if part else cell.metric, cell, answer.verdict)
+        for part, label in rows.items()
+        for cell in paper.select(row=label, dataset=one.dataset)
+        if (answer := judgement.answer(cell)).verdict is not None and answer.verdict.n
+    ]
 
 
 def describe(row: Row) -> str:

@@ -5,6 +5,7 @@
 * ``**88.83**`` was printed in bold.
 * A label that ends in ``MEAN`` or ``DEVIATION`` (Greek letters, as printed) is a line of means or of
   their deviations; ``8.44 ± 0.09`` is both in one field.
+* ``≈10^-4`` is an order of magnitude, printed with an exponent.
 * ``NAME [39]`` carries the citation that the paper prints.
 """
 
@@ -21,7 +22,8 @@ from retable.errors import SpecError
 MEAN = "\N{GREEK SMALL LETTER MU}"
 DEVIATION = "\N{GREEK SMALL LETTER SIGMA}"
 NUMBER = r"[+-]?\d+(?:,\d{3})*\.?\d*"
-FIELD = re.compile(rf"(?P<mean>{NUMBER})(?:\s*(?P<spread>±\s*{NUMBER}))?|(?P<alone>±\s*{NUMBER})")
+MAGNITUDE = r"[+-]?≈10\^-?\d+"
+FIELD = re.compile(rf"(?P<mean>{MAGNITUDE}|{NUMBER})(?:\s*(?P<spread>±\s*{NUMBER}))?|(?P<alone>±\s*{NUMBER})")
 LABEL = re.compile(rf"(?P<name>.+?)(?:\s+\[(?P<citation>\d+)\])?(?:\s+(?P<part>[{MEAN}{DEVIATION}]))?")
 DASH = "-"
 
@@ -69,13 +71,25 @@ def fault(file: str, *where: str, found: str, expected: str) -> SpecError:
     return SpecError(f"{', '.join((file, *where))}: found {found}, expected {expected}")
 
 
+def magnitude(printed: str) -> int | None:
+    """The exponent of a printed order of magnitude, -4 for ``"+≈10^-4"``; None for other numbers."""
+    return int(printed.partition("^")[2]) if re.fullmatch(MAGNITUDE, printed) else None
+
+
 def number(printed: str) -> Decimal:
-    """The value of a printed number: ``"±0.08"`` is 0.08, ``"66."`` is 66, ``"7,368"`` is 7368."""
+    """The value of a printed number: ``"±0.08"`` is 0.08, ``"66."`` is 66, ``"7,368"`` is 7368.
+
+    An order of magnitude is that power of ten.
+    """
+    if (exponent := magnitude(printed)) is not None:
+        return Decimal(-1 if printed.startswith("-") else 1).scaleb(exponent)
     return Decimal(printed.replace(",", "").replace("±", "").strip())
 
 
 def decimals(printed: str) -> int:
-    """Printed digits after the point: 2 for ``"88.67"``, 0 for ``"34"``."""
+    """Printed digits after the point: 2 for ``"88.67"``, 0 for ``"34"``; 4 for ``"≈10^-4"``, as in 0.0001."""
+    if (exponent := magnitude(printed)) is not None:
+        return max(0, -exponent)
     return len(printed.partition(".")[2])
 
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from reproductions.noise import noise_table, tolerance, usual_noise
 from reproductions.paper import Cell
-from reproductions.transcript import half_of_last_digit, number
+from reproductions.transcript import half_of_last_digit, magnitude, number
 
 __all__ = ["Verdict", "judge", "judge_cell", "judge_exact", "tolerance", "usual_noise"]
 
@@ -167,17 +167,21 @@ def judge_cell(cell: Cell, scores: Sequence[float]) -> Verdict:
 def judge_exact(value: float | Decimal, *readings: str) -> Verdict:
     """An exact cell: ``within`` if ``value`` rounds to the digits of some reading, else ``differs``.
 
-    A half may have been rounded either way.
+    A half may have been rounded either way. A reading that is an order of magnitude, such as ``≈10^-4``,
+    agrees with values of its sign whose first digit stands there: 0.0001 to just below 0.001.
     """
     value = Decimal(str(value))
-    for reading in readings:
-        if abs(value - number(reading)) <= half_of_last_digit(reading):
-            break
-    else:
-        reading = readings[0]
+    found = next((reading for reading in readings if _agrees(value, reading)), None)
+    reading = readings[0] if found is None else found
     gap, edge = value - number(reading), half_of_last_digit(reading)
-    word: Word = "within" if abs(gap) <= edge else "differs"
+    word: Word = "differs" if found is None else "within"
     return Verdict(word, 1, float(gap), float(gap), float(gap), float(edge), NO_EVIDENCE, reading=reading)
+
+
+def _agrees(value: Decimal, reading: str) -> bool:
+    if (exponent := magnitude(reading)) is not None:
+        return value * number(reading) > 0 and value.adjusted() == exponent
+    return abs(value - number(reading)) <= half_of_last_digit(reading)
 
 
 def confirmed(

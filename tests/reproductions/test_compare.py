@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from reproductions.compare import cell_row, run_row
+from reproductions.compare import cell_row, run_rows
 from reproductions.effects import mechanism_jobs
 from reproductions.judgement import Judgement
 from reproductions.places import PROJECT
@@ -94,7 +94,7 @@ def test_a_run_on_a_turned_dial_says_so_and_is_judged_by_its_mechanism():
         identity=job.identity,
     )
 
-    row = run_row(Judgement(PAIRS, [turned]), [turned])
+    (row,) = run_rows(Judgement(PAIRS, [turned]), [turned])
 
     assert (row["row"], row["note"]) == ("Warp (misalignment 0.4)", "")
 

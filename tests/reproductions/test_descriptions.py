@@ -148,3 +148,16 @@ def test_rows_are_on_the_gpu_wherever_they_are_stored(images, place):
 
     assert rows.is_cuda
     torch.testing.assert_close(rows.cpu(), normalise(images).flatten(2).mT.bfloat16()[[9, 1, 9]])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_columns_are_a_view_of_what_is_stored(images, place):
+    whole = described(images, place, named=False)
+    part = whole.columns(slice(1, None))
+
+    assert (whole.width, part.width) == (3, 2)
+    assert (len(part), part.row_bytes, part.mapped) == (len(whole), 2 * 4, whole.mapped)
+    same = whole.rows(slice(2, 9)).untyped_storage().data_ptr()
+    assert part.rows(slice(2, 9)).untyped_storage().data_ptr() == same
+    order = np.array([5, 2, 2, 20])
+    assert torch.equal(part.of(order).rows(slice(None)), whole.rows(slice(None))[order, 1:])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch.nn import functional as F
 
 from methods import METHODS
 from methods.base import EmbeddingMethod
@@ -21,7 +22,7 @@ from reproductions.evaluation import evaluate, evaluate_release, pool
 from reproductions.images import decode
 from reproductions.pair_ranking import AllPairs, TwoStage
 from reproductions.training import make_accelerator, seed_everything
-from retable.errors import DataError, RetableError, UnknownName
+from retable.errors import DataError, RetableError, SpecError, UnknownName
 from tests.reproductions.patches import Patches, literal
 
 SIZE = 64, 32
@@ -32,6 +33,22 @@ class Colours(EmbeddingMethod):
 
     def describe(self, images):
         return images.mean((2, 3))
+
+
+class Bands(EmbeddingMethod):
+    """Mean colour of four bands: an embedding with parts, whose descriptions are counted."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        self.stretches, self.described = parts, 0
+
+    @property
+    def parts(self):
+        return self.stretches
+
+    def describe(self, images):
+        self.described += len(images)
+        return F.adaptive_avg_pool2d(images, (4, 1)).flatten(1)  # (B, 12)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +225,51 @@ def test_an_embedding_has_one_way(market, accelerator):
     for asking, judged in zip(lists, found, strict=True):
         distances = Colours().distance(colours[asking.query], colours[asking.gallery])
         assert_same_ranks(judged.result, judged_by_hand(asking, distances))
+
+
+def test_a_part_is_judged_as_its_columns_alone_would_be(market, accelerator):
+    images, lists = market
+    stretches = {"head": slice(3), "legs": slice(6, None)}
+    method = Bands(**stretches)
+
+    found = evaluate(method, images, lists, accelerator)
+
+    assert method.described == len(images)
+    names = [judged.name for judged in found]
+    assert names == [f"{asking.protocol.name}{part}" for asking in lists for part in ("", " head", " legs")]
+    features = describe_all(method, images, accelerator).rows(slice(None))
+    for asking, judged in ((lists[place // 3], one) for place, one in enumerate(found)):
+        columns = features[:, stretches.get(judged.part, slice(None))]
+        expected = judge(
+            asking.protocol,
+            query_pids=asking.query_labels.pids,
+            query_camids=asking.query_labels.camids,
+            gallery_pids=asking.gallery_labels.pids,
+            gallery_camids=asking.gallery_labels.camids,
+            query_features=columns[asking.query],
+            gallery_features=columns[asking.gallery],
+            metric="euclidean",
+        )
+        assert judged.result.metrics == pytest.approx(expected.metrics)
+    assert len({judged.result.metrics["mAP"] for judged in found[:3]}) == 3
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"head": slice(10, 13)},
+        {"head": slice(5, 5)},
+        {"head": slice(-3, None)},
+        {"head": slice(0, 12, 2)},
+        {"": slice(3)},
+        {"head and legs": slice(3)},
+    ],
+)
+def test_a_part_is_a_named_stretch_of_the_description(market, accelerator, parts):
+    images, lists = market
+
+    with pytest.raises(SpecError, match=r"Bands: found part .* expected an identifier and .* 12 columns"):
+        evaluate(Bands(**parts), images, lists, accelerator)
 
 
 def test_all_pairs_beside_a_headline_are_left_out_where_they_take_too_long(market, accelerator, monkeypatch):

@@ -80,6 +80,26 @@ def test_records_of_before_other_rankings_are_read(tmp_path):
     assert load_records(tmp_path) == [record()]
 
 
+def test_records_of_before_parts_are_read(tmp_path):
+    path = record().save(tmp_path)
+    text = path.read_text().replace(' "parts": {},\n', "").replace(' "untrained_parts": {},\n', "")
+    assert "parts" not in text
+    path.write_text(text)
+
+    (loaded,) = load_records(tmp_path)
+    assert loaded == record()
+    assert loaded.scores() == {"mAP": 50.123456789}
+    assert loaded.has("") and not loaded.has("global")
+
+
+def test_what_stands_beside_is_of_the_whole_or_of_a_part():
+    part, names = {"mAP": 40.0}, ("m", "m global", "m split 0", "m split 0 global", "m globally")
+    one = record(parts={"global": part}, beside={name: {} for name in names})
+
+    assert list(one.scores_beside("global")) == ["m global", "m split 0 global"]
+    assert list(one.scores_beside()) == ["m", "m split 0", "m globally"]
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"paper": 3}'])
 def test_a_damaged_record_is_named(tmp_path, content):
     path = record().save(tmp_path)

@@ -386,6 +386,25 @@ def test_printed_numbers_come_back(value, places):
     assert abs(number(printed) - value) <= half_of_last_digit(printed)
 
 
+@pytest.mark.parametrize(
+    ("printed", "value", "places"),
+    [("+≈10^-4", Decimal("0.0001"), 4), ("≈10^3", 1000, 0), ("-≈10^-1", Decimal("-0.1"), 1)],
+)
+def test_an_order_of_magnitude_is_a_power_of_ten(printed, value, places):
+    assert (number(printed), decimals(printed)) == (value, places)
+
+
+def test_an_order_of_magnitude_can_stand_in_a_table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("Method,extra\nOurs,+≈10^-4\n", encoding="utf-8")
+
+    assert [entry.printed for entry in read_table(path)[1]] == ["+≈10^-4"]
+
+    path.write_text("Method,extra\nOurs,+≈10^\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"row 'Ours', column 'extra': found '\+≈10\^', expected a number"):
+        read_table(path)
+
+
 def test_a_lost_digit_is_read_as_printed():
     assert (number("66."), decimals("66."), half_of_last_digit("34")) == (66, 0, Decimal("0.5"))
 

@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal
 from random import Random
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from reproductions.noise import tolerance, usual_noise
 from reproductions.paper import Cell
 from reproductions.spec import load_paper
+from reproductions.transcript import number
 from reproductions.verdicts import (
     Verdict,
     chance_within,
@@ -242,6 +244,27 @@ def test_exact_cells_round_to_the_printed_digits(value, printed, word):
     verdict = judge_exact(value, printed)
 
     assert (verdict.word, verdict.fails) == (word, word == "differs")
+
+
+@pytest.mark.parametrize(
+    ("value", "printed", "word"),
+    [
+        ("0.0001", "+≈10^-4", "within"),
+        ("0.000349", "+≈10^-4", "within"),
+        ("0.000999", "≈10^-4", "within"),
+        ("0.001", "+≈10^-4", "differs"),
+        ("0.0000999", "+≈10^-4", "differs"),
+        ("-0.0002", "+≈10^-4", "differs"),
+        ("-0.0002", "-≈10^-4", "within"),
+        ("0", "≈10^-4", "differs"),
+        ("4321", "≈10^3", "within"),
+    ],
+)
+def test_an_order_of_magnitude_is_where_the_first_digit_stands(value, printed, word):
+    verdict = judge_exact(Decimal(value), printed)
+
+    assert verdict.word == word
+    assert verdict.gap == pytest.approx(float(value) - float(number(printed)))
 
 
 def test_exact_cells_may_fit_any_reading():
