@@ -11,9 +11,10 @@
 
 Seeds are not paired, although rows share them: a seed gives two networks the same order of images,
 but other initial weights and other random draws in each layer, so what they share is not known
-to move both scores alike. Differences pool the spread of both rows, steadied by the usual noise, at scale
-``paper``; the noise of proxies is unknown, so there they use Welch's test. scipy is imported where it
-is used.
+to move both scores alike. (Rows that are features of one network do move together; unpaired, the
+interval of their difference is too wide, on the safe side.) Differences pool the spread of both rows,
+steadied by the usual noise, at scale ``paper``; the noise of proxies is unknown, so there they use
+Welch's test. scipy is imported where it is used.
 """
 
 import math
