@@ -328,6 +328,11 @@ class KPM(PairMethod):
         return out
 
     @torch.no_grad()
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """The backbone's last map, (B, C, h, w); call it in evaluation mode."""
+        return self._scales(images)["scale1"]
+
+    @torch.no_grad()
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
         """a~ of eq. 9 at each scale, (B, h, w), which sums to 1; nothing without attention.
 

@@ -8,6 +8,7 @@ Shapes: B images, C channels of the backbone.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -136,6 +137,12 @@ class OpenReID(EmbeddingMethod):
         """What the last layer gets, (B, 3, H, W) -> (B, features), with the triplet loss (B, hidden)."""
         x: Tensor = self.embedding(self.backbone(images).mean((2, 3)))
         return F.normalize(x.float()) if self.options.loss == "oim" else F.relu(x)
+
+    @torch.no_grad()
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """The backbone's last map, (B, C, h, w); call it in evaluation mode."""
+        x: Tensor = self.backbone(images)
+        return x
 
     def losses(self, images: Tensor, pids: Tensor) -> dict[str, Tensor]:
         """The one loss, under its own name; in training OIM's table then moves too."""

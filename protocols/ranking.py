@@ -193,6 +193,14 @@ def true_matches(query: Labels, gallery: Labels, rules: Rules) -> tuple[Ints, In
     return ends.astype(np.int64), candidate[good].astype(np.int64)
 
 
+def counted(query: Labels, gallery: Labels, rules: Rules) -> NDArray[np.bool_]:
+    """Which gallery images take a rank for each query, (Q, G): no junk, and none that a camera leaves out."""
+    left_out = query.camids[:, None] == gallery.camids
+    if rules.same_camera == "identity":
+        left_out &= query.pids[:, None] == gallery.pids
+    return np.asarray(~left_out & ~np.isin(gallery.pids, rules.junk_pids))
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One block of queries: labels, and the true matches whose ranks are wanted.

@@ -9,23 +9,16 @@ all sizes; they lie over the grey image, interpolated bilinearly between the cen
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-Pixels: TypeAlias = NDArray[np.uint8]
-Map: TypeAlias = NDArray[np.floating]
+from reproductions.tiles import TILE_INCHES, Map, Pixels, bar, overlay, page, plain, relative, tiles
+
 Place: TypeAlias = tuple[float, float]
 
-TILE_INCHES = 0.95  # width of an image on the page
-DPI = 160
-OPACITY = 0.6
-COLOURS = "inferno"
 MARK = "#ff2020"
 
 
@@ -56,31 +49,11 @@ def matching_figure(
     left, right = 2, len(confidence) * (1 + temperatures)
     tall = TILE_INCHES * query.shape[0] / query.shape[1] + 0.25
     rows = max(len(marks), 1 + -(-len(attention) // left))
-    figure = Figure(
-        figsize=((left + right) * (TILE_INCHES + 0.08) + 1.8, rows * tall + 0.6),
-        dpi=DPI,
-        layout="constrained",
-    )
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize="medium")
+    figure = page((left + right) * (TILE_INCHES + 0.08) + 1.8, rows * tall + 0.6, title)
     parts: NDArray[Any] = figure.subfigures(1, 2, squeeze=False, width_ratios=[left + 0.9, right + 0.9])[0]
     _attention(parts[0], query, other, attention, rows)
     _confidence(parts[1], query, other, confidence, marks)
     return figure
-
-
-def overlay(axes: Axes, image: Pixels, values: Map, norm: Normalize) -> None:
-    """``image`` in grey below a map (h, w) over all of it, shown as multiples of a uniform map."""
-    height, width = image.shape[:2]
-    axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-    axes.imshow(
-        relative(values),
-        cmap=COLOURS,
-        norm=norm,
-        alpha=OPACITY,
-        interpolation="bilinear",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-    )
 
 
 def frame(axes: Axes, image: Pixels, cell: tuple[int, int], cells: tuple[int, int]) -> None:
@@ -88,11 +61,6 @@ def frame(axes: Axes, image: Pixels, cell: tuple[int, int], cells: tuple[int, in
     high, wide = image.shape[0] / cells[0], image.shape[1] / cells[1]
     corner = (cell[1] * wide - 0.5, cell[0] * high - 0.5)
     axes.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=MARK, linewidth=1.5))
-
-
-def relative(values: Map) -> Map:
-    """A map that adds up to 1 as multiples of the uniform map of its size."""
-    return np.asarray(values * values.size)
 
 
 def cell_at(mark: Place, cells: tuple[int, int]) -> tuple[int, int]:
@@ -105,17 +73,16 @@ def _attention(
     part: SubFigure, query: Pixels, other: Pixels, attention: Mapping[str, Map], rows: int
 ) -> None:
     """Query and other image, below them the attention over the query at each scale."""
-    grid = _tiles(part, rows, 2)
-    _plain(grid[0, 0], query, "query")
-    _plain(grid[0, 1], other, "other")
+    grid = tiles(part, rows, 2)
+    plain(grid[0, 0], query, "query")
+    plain(grid[0, 1], other, "other")
     if not attention:
         return
     norm = Normalize(0, max(float(relative(values).max()) for values in attention.values()))
-    tiles = grid[1:].flat
-    for (scale, values), axes in zip(attention.items(), tiles, strict=False):
+    for (scale, values), axes in zip(attention.items(), grid[1:].flat, strict=False):
         overlay(axes, query, values, norm)
         axes.set_title(f"attention\n{scale}", fontsize="x-small")
-    _bar(part, grid, norm, "attention, times uniform")
+    bar(part, grid, norm, "attention, times uniform")
 
 
 def _confidence(
@@ -127,21 +94,21 @@ def _confidence(
 ) -> None:
     """A row of tiles for each mark, a block of tiles for each scale."""
     columns = sum(1 + len(maps) for maps in confidence.values())
-    grid = _tiles(part, len(marks), columns)
+    grid = tiles(part, len(marks), columns)
     norm = LogNorm(0.1, max(2.0, _highest(confidence, marks)), clip=True)
     for row, mark in zip(grid, marks, strict=True):
-        tiles = iter(row)
+        remaining = iter(row)
         for scale, maps in confidence.items():
             cells = next(iter(maps.values())).shape[:2]
             cell = cell_at(mark, cells)
-            axes = next(tiles)
-            _plain(axes, query, f"{scale}\n{cells[0]} x {cells[1]}")
+            axes = next(remaining)
+            plain(axes, query, f"{scale}\n{cells[0]} x {cells[1]}")
             frame(axes, query, cell, cells)
             for temperature, values in maps.items():
-                axes = next(tiles)
+                axes = next(remaining)
                 overlay(axes, other, values[cell], norm)
                 axes.set_title(f"{scale}\nτ = {temperature:g}", fontsize="x-small")
-    _bar(part, grid, norm, "matching confidence, times uniform")
+    bar(part, grid, norm, "matching confidence, times uniform")
 
 
 def _highest(confidence: Mapping[str, Mapping[float, Map]], marks: Sequence[Place]) -> float:
@@ -151,22 +118,3 @@ def _highest(confidence: Mapping[str, Mapping[float, Map]], marks: Sequence[Plac
         for values in maps.values()
         for mark in marks
     )
-
-
-def _tiles(part: SubFigure, rows: int, columns: int) -> NDArray[Any]:
-    grid: NDArray[Any] = part.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    return grid
-
-
-def _plain(axes: Axes, image: Pixels, title: str) -> None:
-    axes.imshow(image)
-    axes.set_title(title, fontsize="x-small")
-
-
-def _bar(part: SubFigure, grid: NDArray[Any], norm: Normalize, label: str) -> None:
-    bar = part.colorbar(ScalarMappable(norm, COLOURS), ax=grid, alpha=OPACITY, shrink=0.8, aspect=30)
-    bar.set_label(label, fontsize="x-small")
-    bar.ax.tick_params(labelsize="x-small")
-    bar.ax.yaxis.set_major_formatter("{x:g}")

@@ -17,12 +17,17 @@ from torch import Tensor
 
 from methods.base import Method
 from protocols import Record
+from protocols.metrics import average_precisions, first_ranks
+from protocols.ranking import Labels, counted, rank_matches
 from reproductions.augment import normalise
-from reproductions.descriptions import TEST_BATCH
+from reproductions.descriptions import TEST_BATCH, describe_all
 from reproductions.evaluation import Lists
-from reproductions.execute import Data, artefacts, build, load_data, pick_device
+from reproductions.execute import Data, artefacts, build, load_data, pick_device, refuse_unknown_part
 from reproductions.jobs import STREET, Job
+from reproductions.pair_ranking import AllPairs, TwoStage, ranked_by
+from reproductions.training import make_accelerator
 from retable.errors import RetableError, WeightsError
+from retable.progress import progress_bar
 
 
 class Pair(NamedTuple):
@@ -34,7 +39,9 @@ class Pair(NamedTuple):
 
 
 class Trained:
-    """One seed of a job: the network in evaluation mode, the images, the ranks of its true matches.
+    """One seed of a job: the network in evaluation mode, the images, how its queries were ranked.
+
+    Places are those of images in the list of queries or in the gallery.
 
     Raises:
         RetableError: the seed was not trained on this machine, or its files are gone.
@@ -43,17 +50,17 @@ class Trained:
 
     def __init__(self, job: Job, seed: int, device: str, console: Console) -> None:
         self.job, self.seed = job, seed
-        kept = artefacts(job.row_hash, seed)
-        for file in (kept.weights, kept.ranks):
+        self._console = console
+        self._kept = artefacts(job.row_hash, seed)
+        for file in (self._kept.weights, self._kept.ranks):
             if not file.is_file():
                 raise RetableError(_absent(job, seed, file))
         self.device = torch.device(pick_device(device))
         size = job.recipe.height, job.recipe.width
         self.data: Data = load_data(job.data, job.beside, *size, self.device, console)
         network = build(replace(job, weights="none"), seed, self.data.num_pids)
-        self.method: Any = _with_weights(network, kept.weights).to(self.device).eval()
-        with np.load(kept.ranks) as ranks:
-            self._ranks: Mapping[str, NDArray[np.int64]] = dict(ranks)
+        self.method: Any = _with_weights(network, self._kept.weights).to(self.device).eval()
+        refuse_unknown_part(self.method, job)
 
     def query(self, place: int) -> Record:
         """The query at that place of the list."""
@@ -84,19 +91,67 @@ class Trained:
         if not len(wrong):
             return None
         query = int(wrong[0])
-        return Pair(query, self.nearest_other(query), "mistake")
+        pid = self._asked.query_labels.pids[query]
+        ranked = self.nearest(query)
+        others = ranked[self._asked.gallery_labels.pids[ranked] != pid]
+        return Pair(query, int(others[0]), "mistake")
 
-    @torch.inference_mode()
-    def nearest_other(self, query: int) -> int:
-        """Place of the gallery image of another identity at the smallest distance, junk apart."""
-        asked, distances = self.method.describe(self.queries(query)), []
-        for batch in torch.split(torch.from_numpy(self._asked.gallery), TEST_BATCH):
-            described = self.method.describe(self._images(batch.numpy()))
-            distances.append(self.method.distance(asked, described)[0].cpu())
-        pids = self._asked.gallery_labels.pids
-        nobody = (self._asked.query_labels.pids[query], *self._asked.protocol.rules.junk_pids)
-        passed_over = torch.from_numpy(np.isin(pids, nobody))
-        return int(torch.cat(distances).masked_fill(passed_over, torch.inf).argmin())
+    def nearest(self, query: int) -> NDArray[np.int64]:
+        """Places of all gallery images that count for a query, nearest first, ties in gallery order."""
+        labels = self._asked.query_labels
+        one = Labels(labels.pids[[query]], labels.camids[[query]])
+        places = np.flatnonzero(counted(one, self._asked.gallery_labels, self._asked.protocol.rules)[0])
+        distances = self._distances(query, query + 1)[0].cpu().numpy()[places]
+        return places[np.argsort(distances, kind="stable")]
+
+    def average_precisions(self) -> NDArray[np.float64]:
+        """Of each query, (Q,) percent, by the protocol's headline rule; NaN without a true match."""
+        both = average_precisions(self._ranks["rank"], self._ranks["ends"])
+        return 100 * both[self._asked.protocol.rules.headline_ap == "trapezoid"]
+
+    def first_ranks(self) -> NDArray[np.float64]:
+        """Rank of each query's first true match, (Q,); NaN without one."""
+        return first_ranks(self._ranks["rank"], self._ranks["ends"])
+
+    def people(self) -> NDArray[np.int64]:
+        """Places of the gallery images that show somebody who is asked for: neither junk nor distractors."""
+        rules = self._asked.protocol.rules
+        nobody = (*rules.junk_pids, *rules.distractor_pids)
+        return np.flatnonzero(~np.isin(self._asked.gallery_labels.pids, nobody))
+
+    def transforms(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Matrices A of eq. 1 of SC-STN for images of the gallery, (n,) to (n, 2, 3)."""
+        batches = np.split(places, range(TEST_BATCH, len(places), TEST_BATCH))
+        found = [self.method.transforms(self.gallery(*batch)).double().cpu() for batch in batches]
+        return np.asarray(torch.cat(found))
+
+    def activations(self, *queries: int) -> NDArray[np.float32]:
+        """Mean over the channels of the last feature map of queries, (B, h, w)."""
+        maps: Tensor = self.method.feature_maps(self.queries(*queries))
+        return np.asarray(maps.float().abs().mean(1).cpu())
+
+    @cached_property
+    def _distances(self) -> AllPairs | TwoStage:
+        """Of queries to the gallery, by the row's part of the description and its way of ranking."""
+        images = self.data.test
+        accelerator = make_accelerator(self.device.type, self.job.recipe.precision)
+        with progress_bar(self._console, f"describing by {self.job.row}", len(images)) as bar:
+            described = describe_all(self.method, images, accelerator, progress=bar.advance)
+        if self.job.part:
+            described = described.columns(self.method.parts[self.job.part])
+        query, gallery = described.of(self._asked.query), described.of(self._asked.gallery)
+        return ranked_by(self.job.recipe.ranking[0], self.method, query, gallery)
+
+    @cached_property
+    def _ranks(self) -> Mapping[str, NDArray[np.int64]]:
+        """``ends``, ``gallery`` and ``rank`` of ``protocols.ranking.Ranks``, of the row's part."""
+        if not self.job.part:
+            with np.load(self._kept.ranks) as ranks:
+                return dict(ranks)
+        asked = self._asked
+        labels = asked.query_labels, asked.gallery_labels
+        found = rank_matches(self._distances, *labels, asked.protocol.rules)
+        return {"ends": found.ends, "gallery": found.gallery, "rank": found.rank}
 
     @cached_property
     def _first(self) -> NDArray[np.int64]:
@@ -139,5 +194,5 @@ def _absent(job: Job, seed: int, file: Path) -> str:
     return (
         f"{job.row} on {job.dataset} [{job.row_hash}], seed {seed}: no {file}, so it was not trained here; "
         f'run python -m reproductions.run {job.paper} --row "{job.row}" --seed {seed}{on} (with the same '
-        "--street, and with --fresh if it is recorded already)"
+        "--street and --dial, and with --fresh if it is recorded already)"
     )

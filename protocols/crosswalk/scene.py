@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, floor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,14 +54,33 @@ class Scene:
     bones: Skeleton | None
 
 
+class Pose(NamedTuple):
+    """The main person of an image, before anything is rendered.
+
+    Attributes:
+        view: the camera.
+        walk: the person's way, at this moment.
+        rng: of all that is drawn at random after this.
+        foot: where the person stands in the camera's frame, (column, row).
+        yaw: where the person faces; 0 is towards the camera, radians.
+        placed: the person's shapes in camera axes, see ``raster.place``.
+        table: their materials.
+        bones: the skeleton inside.
+    """
+
+    view: Camera
+    walk: Walk
+    rng: np.random.Generator
+    foot: tuple[float, float]
+    yaw: float
+    placed: np.ndarray
+    table: np.ndarray
+    bones: Skeleton
+
+
 def compose(street: Street, shot: Shot) -> Scene:
     """Set up and render one image, in linear light."""
-    view = camera(street.seed, shot.camid, street.dials.camera_shift)
-    walk = walk_of(street, view, shot)
-    rng = generator(street.seed, "image", *_names(shot))
-    foot = (walk.column + float(rng.normal(0, 4)), walk.row + float(rng.normal(0, 2)))
-    yaw = walk.yaw + float(rng.normal(0, 0.12))
-    main, table, bones = person(street, shot.subject, rng, walk, yaw, view)
+    view, walk, rng, foot, yaw, main, table, bones = _pose(street, shot)
     window = _box(street, shot, main)
     crowd = Crowd()
     if shot.scene != "nobody":
@@ -73,6 +93,21 @@ def compose(street: Street, shot: Shot) -> Scene:
     depth, seen, placed = _render(crowd, window, view, light)
     shown = bones if shot.scene != "nobody" else None
     return Scene(light, depth, seen, placed, window, view, walk, yaw, shown)
+
+
+def boxes(street: Street, shot: Shot) -> tuple[Box, Box]:
+    """What an image shows, and what it would show if its box were without error. Renders nothing."""
+    main = _pose(street, shot).placed
+    return _box(street, shot, main), detector.around(extent(main))
+
+
+def _pose(street: Street, shot: Shot) -> Pose:
+    view = camera(street.seed, shot.camid, street.dials.camera_shift)
+    walk = walk_of(street, view, shot)
+    rng = generator(street.seed, "image", *_names(shot))
+    foot = (walk.column + float(rng.normal(0, 4)), walk.row + float(rng.normal(0, 2)))
+    yaw = walk.yaw + float(rng.normal(0, 0.12))
+    return Pose(view, walk, rng, foot, yaw, *person(street, shot.subject, rng, walk, yaw, view))
 
 
 def _names(shot: Shot) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.base import Rules
-from protocols.ranking import BLOCK_BYTES, Labels, Ranks, rank_matches
+from protocols.ranking import BLOCK_BYTES, Labels, Ranks, counted, rank_matches
 
 MARKET = Rules(headline_ap="step", junk_pids=(-1,), distractor_pids=(0,))
 
@@ -19,12 +19,7 @@ def literal_ranks(distances, query, gallery, rules) -> Ranks:
     """Sort the gallery of each query and read the ranks off, image by image."""
     ends, found, rank, best, worst = [], [], [], [], []
     for q in range(len(query)):
-        ranked = []
-        for j in sorted(range(len(gallery)), key=lambda j: (distances[q, j], j)):
-            own_camera = gallery.camids[j] == query.camids[q]
-            own = own_camera and (rules.same_camera == "all" or gallery.pids[j] == query.pids[q])
-            if gallery.pids[j] not in rules.junk_pids and not own:
-                ranked.append(j)
+        ranked = literal_list(distances, q, query, gallery, rules)
         is_match = [
             gallery.pids[j] == query.pids[q] and gallery.pids[j] not in rules.distractor_pids for j in ranked
         ]
@@ -43,6 +38,17 @@ def literal_ranks(distances, query, gallery, rules) -> Ranks:
             worst.append(1 + others_nearer + others_tied + matches_before)
         ends.append(len(found))
     return Ranks(*(np.array(values, np.int64) for values in (ends, found, rank, best, worst)))
+
+
+def literal_list(distances, q, query, gallery, rules) -> list[int]:
+    """The gallery as one query sees it: sorted, without what does not count."""
+    ranked = []
+    for j in sorted(range(len(gallery)), key=lambda j: (distances[q, j], j)):
+        own_camera = gallery.camids[j] == query.camids[q]
+        own = own_camera and (rules.same_camera == "all" or gallery.pids[j] == query.pids[q])
+        if gallery.pids[j] not in rules.junk_pids and not own:
+            ranked.append(j)
+    return ranked
 
 
 def assert_same(got: Ranks, expected: Ranks) -> None:
@@ -74,6 +80,17 @@ def test_ranks_equal_a_literal_sort(problem):
     got = rank_matches(lambda a, b: distances[a:b], query, gallery, rules)
 
     assert_same(got, literal_ranks(distances, query, gallery, rules))
+
+
+@given(problems())
+def test_images_that_count_are_those_of_the_list(problem):
+    distances, query, gallery, rules = problem
+
+    found = counted(query, gallery, rules)
+
+    assert found.shape == distances.shape
+    for q, row in enumerate(found):
+        assert np.flatnonzero(row).tolist() == sorted(literal_list(distances, q, query, gallery, rules))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])

@@ -1,4 +1,4 @@
-"""Matching figures: the drawing from made-up maps, then the command on a network trained for an epoch."""
+"""Matching figures from made-up maps; then the command, on networks trained for an epoch."""
 
 import shutil
 
@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from reproductions.figures import with_maps
 from reproductions.jobs import Changes, make_job
-from reproductions.matching_figure import cell_at, matching_figure, relative
+from reproductions.matching_figure import cell_at, matching_figure
+from reproductions.records import load_records
 from reproductions.spec import load_paper
+from reproductions.tiles import folded, relative
 from retable.errors import RetableError
 from tests.reproductions.conftest import MINI
 
@@ -104,10 +105,10 @@ def test_a_uniform_map_is_1_everywhere():
     np.testing.assert_allclose(relative(np.full((4, 2), 1 / 8)), 1)
 
 
-ROW = """
+ROWS = """
 [rows."Pairs"]
 method = "kpm"
-options = { matching = "warp", attention = true, scales = "hourglass" }
+options = { matching = "warp", attention = true }
 datasets = ["market1501"]
 
 [rows."Pairs".recipe.proxy]
@@ -117,72 +118,226 @@ cutout_probability = 0.0
 height = 64
 width = 32
 epochs = 1
+precision = "fp32"
+ranking = [10, "all"]
 method_options = { attention_channels = 4 }
+
+[rows."Warped"]
+method = "sc_stn"
+options = { transformer = "stn", start = "random" }
+datasets = ["market1501", "dukemtmc"]
+
+[rows."Warped".recipe.proxy]
+cutout_probability = 0.0
+height = 64
+width = 32
+epochs = 1
+precision = "fp32"
+method_options = { image_size = [64, 32], hidden = 8 }
+
+[rows."Warped, global"]
+method = "sc_stn"
+options = { transformer = "stn", start = "random" }
+part = "global"
+datasets = ["dukemtmc"]
+
+[rows."Warped, global".recipe.proxy]
+cutout_probability = 0.0
+height = 64
+width = 32
+epochs = 1
+precision = "fp32"
+method_options = { image_size = [64, 32], hidden = 8 }
 """
 
 
 @pytest.fixture
-def paper(shell):
-    """The mini paper with a row of KPM, where the shell's commands look for papers."""
+def paper(shell, monkeypatch):
+    """The mini paper with rows of KPM and SC-STN, where the shell's commands look for papers."""
     folder = shell.folder / "papers" / "mini"
     shutil.copytree(MINI / "mini", folder)
     toml = (folder / "paper.toml").read_text()
+    toml = toml.replace("[datasets]", "[datasets]\ndukemtmc = { queries = 2228 }")
     head, cited = toml.split("[cited]")
-    (folder / "paper.toml").write_text(f"{head}{ROW}\n[cited]{cited}")
+    (folder / "paper.toml").write_text(f"{head}{ROWS}\n[cited]{cited}")
     shell.environment["RETABLE_PAPERS"] = str(folder.parent)
+    monkeypatch.setenv("RETABLE_CACHE", shell.environment["RETABLE_CACHE"])
     return load_paper("mini", folder.parent)
 
 
-def test_pictures_of_a_trained_seed(shell, paper, monkeypatch):
+def test_pictures_of_trained_seeds(shell, paper):
     absent = shell("figures", "mini", "--row", "Pairs")
     assert absent.returncode == 2
     assert 'run python -m reproductions.run mini --row "Pairs" --seed 0' in absent.stderr
-    assert shell.run("--row", "Pairs", "--seed", 0).returncode == 0
+    assert shell.run("--row", "Pairs", "--row", "Warped", "--seed", 0).returncode == 0
 
-    drawn = shell("figures", "mini", "--row", "Pairs", "--count", 2, "-o", shell.folder / "pictures")
+    out = shell.folder / "pictures"
+    drawn = shell("figures", "mini", "--row", "Warped", "--row", "Pairs", "--count", 1, "-o", out)
 
     assert drawn.returncode == 0, drawn.stderr
-    files = sorted((shell.folder / "pictures").glob("*.png"))
+    files = sorted(out.glob("*.png"))
     assert sorted(drawn.stdout.split()) == [str(file) for file in files]
-    assert [file.stem.rsplit("-", 1)[1] for file in files].count("match") == 2
-    with Image.open(files[0]) as picture:
-        assert picture.width > picture.height
+    endings = [file.stem.rsplit("-", 1)[1] for file in files]
+    assert endings.count("match") == 1 and endings.count("mistake") <= 1
+    both = "mini-Warped-and-Pairs-crosswalk-seed0"
+    assert {f"{both}-heat.png", f"{both}-lists.png"} < {file.name for file in files}
+    assert (out / "mini-Warped-crosswalk-seed0-boxes.png").is_file()
+    for file in files:
+        with Image.open(file) as picture:
+            assert picture.width > 500
 
-    monkeypatch.setenv("RETABLE_CACHE", shell.environment["RETABLE_CACHE"])
-    pairs_show_what_they_say(make_job(paper, "Pairs", "crosswalk", "proxy"))
-    weights = next(shell.runs.glob("*/seed-0/weights.safetensors"))
+    pairs, warped, part = (
+        trained(make_job(paper, row, "crosswalk", "proxy")) for row in ("Pairs", "Warped", "Warped, global")
+    )
+    pairs_show_what_they_say(pairs)
+    scores_are_the_recorded_ones(shell, pairs, warped, part)
+    for one in (pairs, warped, part):
+        lists_are_the_protocols(one)
+    boxes_are_of_the_people_who_are_moved_most(warped)
+
+    weights = next(shell.runs.glob(f"{pairs.job.row_hash}/seed-0/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     damaged = shell("figures", "mini", "--row", "Pairs")
     assert damaged.returncode == 2
     assert f"{weights}: cannot be loaded" in damaged.stderr
 
 
-def pairs_show_what_they_say(job):
+def trained(job):
     from reproductions.trained import Trained
 
-    trained = Trained(job, 0, "cpu", Console(quiet=True))
+    return Trained(job, 0, "cpu", Console(quiet=True))
+
+
+def pairs_show_what_they_say(trained):
     for query, other, _ in trained.matches(5):
         asking, asked = trained.query(query), trained.other(other)
         assert asking.pid == asked.pid and asking.camid != asked.camid
     assert len({pair.query for pair in trained.matches(5)}) == 5
 
     mistake = trained.mistake()  # an epoch of training leaves some
-    assert trained.query(mistake.query).pid != trained.other(mistake.other).pid >= 0
-    with torch.inference_mode():
-        places = range(len(trained.data.split.gallery))
-        described = (
-            trained.method.describe(trained.queries(mistake.query)),
-            trained.method.describe(trained.gallery(*places)),
+    asking, nearest = trained.query(mistake.query), trained.nearest(mistake.query)
+    assert trained.other(mistake.other).pid not in (asking.pid, -1)
+    for before in nearest[: nearest.tolist().index(mistake.other)]:
+        assert trained.other(before).pid == asking.pid
+
+
+def scores_are_the_recorded_ones(shell, *seeds):
+    by_hash = {record.row_hash: record for record in load_records(shell.results, "mini")}
+    for one in seeds:
+        record = by_hash[one.job.row_hash]
+        scores = record.scores(one.job.part)
+        precisions, ranks = one.average_precisions(), one.first_ranks()
+        assert np.nanmean(precisions) == pytest.approx(scores[record.headline])
+        assert 100 * np.mean(ranks[~np.isnan(ranks)] == 1) == pytest.approx(scores["rank1"])
+        assert precisions.shape == ranks.shape == (len(one.data.split.query),)
+
+
+@torch.inference_mode()
+def lists_are_the_protocols(trained):
+    """A literal sort of one query's distances, Market-1501's junk left out."""
+    gallery = trained.data.split.gallery
+    images = trained.gallery(*range(len(gallery)))
+    columns = trained.method.parts[trained.job.part] if trained.job.part else slice(None)
+    for query in (0, 7):
+        asking = trained.query(query)
+        described = (trained.method.describe(shown) for shown in (trained.queries(query), images))
+        if trained.job.method == "kpm":
+            asked, all_images = described
+            coarse = torch.cdist(asked["pooled"].double(), all_images["pooled"].double())[0]
+            exact = trained.method.distance(asked, all_images)[0]
+            scored = set(coarse.argsort()[:10].tolist())  # top-10, as the recipe ranks
+            order = sorted(
+                range(len(gallery)), key=lambda j: (j not in scored, (exact if j in scored else coarse)[j])
+            )
+        else:
+            asked, all_images = (one[:, columns] for one in described)
+            distances = trained.method.distance(asked, all_images)[0]
+            order = sorted(range(len(gallery)), key=lambda j: float(distances[j]))
+        expected = [
+            place
+            for place in order
+            if gallery[place].pid != -1
+            and (gallery[place].pid, gallery[place].camid) != (asking.pid, asking.camid)
+        ]
+        assert trained.nearest(query).tolist() == expected
+
+
+def boxes_are_of_the_people_who_are_moved_most(trained):
+    from reproductions.box_figure import displacement
+    from reproductions.pictures import draw_boxes
+
+    ((name, figure),) = draw_boxes([trained], 3)
+
+    people = [place for place in range(len(trained.data.split.gallery)) if trained.other(place).pid > 0]
+    assert trained.people().tolist() == people
+    moved = displacement(trained.method.transforms(trained.gallery(*people)).double().numpy())
+    strongest = {}
+    for amount, place in sorted(zip(moved.tolist(), people, strict=True)):
+        strongest[trained.other(place).pid] = amount, place  # the last is the strongest
+    expected = [place for _, place in sorted(strongest.values(), reverse=True)[:3]]
+    names = [part.get_suptitle().split()[0] for part in figure.subfigs]
+    assert names == [trained.other(place).path.name for place in expected]
+    assert f"in the {len(people)} detected boxes" in figure.get_supxlabel()
+    assert name == "mini-Warped-crosswalk-seed0-boxes.png"
+
+
+def test_rows_and_kinds_that_are_drawn(paper):
+    from reproductions.pictures import chosen
+
+    def job(row, dataset="crosswalk"):
+        scale = "proxy" if dataset == "crosswalk" else "paper"
+        return make_job(
+            paper, row, dataset, scale, changes=Changes(street="tiny" if scale == "proxy" else None)
         )
-        distances = trained.method.distance(*described)[0]
-    others = [p for p in places if trained.other(p).pid not in (trained.query(mistake.query).pid, -1)]
-    assert mistake.other == min(others, key=lambda place: float(distances[place]))
+
+    pairs, warped, net = map(job, ("Pairs", "Warped", "Net"))
+    assert chosen([warped, pairs, net], ["matching"], named=False) == ([pairs], ["matching"])
+    assert chosen([pairs, warped, net], [], named=False)[0] == [warped]  # as many kinds as Pairs, and later
+    assert chosen([pairs, net], [], named=True) == ([pairs, net], ["matching", "heat", "lists"])
+    assert chosen([net, warped], ["lists", "heat"], named=True) == ([net, warped], ["heat", "lists"])
+    with pytest.raises(RetableError, match=r"--kind matching: found Net \(method sona\).* that have: kpm$"):
+        chosen([pairs, net], ["matching"], named=True)
+    with pytest.raises(RetableError, match=r"found Net \(method sona\), .* transform; .* that have: sc_stn$"):
+        chosen([net], ["boxes"], named=False)
+
+    market, duke = (job("Warped", name) for name in ("market1501", "dukemtmc"))
+    other = job("Warped, global", "dukemtmc")
+    assert chosen([market, duke, other], [], named=True)[0] == [duke, other]
+    with pytest.raises(
+        RetableError, match=r"found Warped on market1501, Warped, global on dukemtmc; .* share"
+    ):
+        chosen([market, other], [], named=True)
 
 
-def test_the_last_row_with_maps_is_drawn_and_no_other(paper):
-    pairs = make_job(paper, "Pairs", "crosswalk", "proxy")
-    net = make_job(paper, "Net", "crosswalk", "proxy", changes=Changes(street="tiny"))
+def test_queries_that_differ_most_come_first_and_none_without_a_match():
+    from reproductions.pictures import most_different
 
-    assert with_maps([pairs, net]) is pairs
-    with pytest.raises(RetableError, match=r"Net \(method sona\): .* has them: .*kpm"):
-        with_maps([net])
+    precisions = np.array([[10.0, 90.0, np.nan, 50.0, 0.0], [20.0, 10.0, np.nan, 50.0, 100.0]])
+
+    assert most_different(precisions, 3) == [4, 1, 0]
+    assert most_different(precisions, 10) == [4, 1, 0, 3]
+
+
+def test_the_heading_says_what_is_turned(paper):
+    from types import SimpleNamespace
+
+    from reproductions.pictures import heading
+
+    job = make_job(paper, "Warped", "crosswalk", "proxy", changes=Changes(dials={"misalignment": 0.8}))
+
+    rows = [SimpleNamespace(job=job, seed=2)] * 2
+    assert heading(rows) == "MINI, Warped and Warped on crosswalk (scale proxy, misalignment 0.8), seed 2"
+
+
+@given(st.lists(st.sampled_from(["Baseline", "SC-STN", "+", " ", "(eps in (0,1))"]), min_size=1).map("".join))
+def test_labels_are_folded_without_loss(label):
+    lines = folded(label).split("\n")
+
+    assert "".join("".join(lines).split()) == "".join(label.split())
+    assert all(len(line) <= 17 or not set("+ ") & set(line.rstrip("+ ")) for line in lines)
+
+
+def test_labels_are_broken_after_a_plus_or_at_a_space():
+    assert folded("Baseline+STN(w/o rotate)+VCN") == "Baseline+STN(w/o\nrotate)+VCN"
+    assert folded("Baseline+SC-STN+VCN") == "Baseline+SC-STN+\nVCN"
+    assert folded("Net") == "Net"

@@ -6,6 +6,7 @@ import pytest
 from protocols.crosswalk import SIZES, Dials, plan
 from protocols.crosswalk.layouts.market1501.names import BOXES, GALLERY
 from protocols.crosswalk.render import render_shot
+from protocols.crosswalk.scene import boxes
 from protocols.crosswalk.truth import BAG, HAIR, HEAD, HIDDEN, JOINTS, OCCLUDER, OUTSIDE, PARTS, VISIBLE
 from protocols.crosswalk.walks import Street
 
@@ -92,3 +93,19 @@ def test_fragments_leave_much_of_the_body_outside(people):
         return np.mean([(one.joints[:, 2] == OUTSIDE).mean() for one in images])
 
     assert outside(fragments) > 0.4 > 0.15 > outside(people)
+
+
+def test_a_box_without_error_holds_the_whole_person_and_little_else():
+    alone = Dials(misalignment=0.5, occlusion=0)
+    shots = [s for s in plan(SIZES["default"], 1, alone) if s.folder == GALLERY and s.pid > 0]
+    street = Street(1, alone)
+    for shot in shots[::100]:
+        seen, exact = boxes(street, shot)
+        body = np.isin(render_shot(street, shot).parts, range(HEAD, BAG + 1))
+        rows, columns = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
+        top, bottom = ((exact.top + share * exact.height - seen.top) / seen.height * 128 for share in (0, 1))
+        left, right = ((exact.left + share * exact.width - seen.left) / seen.width * 64 for share in (0, 1))
+        assert top <= rows[0] and rows[-1] <= bottom
+        assert left <= columns[0] and columns[-1] <= right
+        margin = 0.08 * (bottom - top)
+        assert rows[0] <= max(0, top) + margin and rows[-1] >= min(127, bottom) - margin

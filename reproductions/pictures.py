@@ -1,0 +1,261 @@
+"""Kinds of pictures of trained seeds: what each needs of a method, and what it shows of which images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from methods import METHODS
+from protocols import Record
+from reproductions.alignment import align, sentence, true_transforms
+from reproductions.box_figure import Boxed, box_figure, displacement
+from reproductions.heat_figure import Heated, heat_figure
+from reproductions.jobs import DIALS, Job, Street
+from reproductions.list_figure import Found, Listed, list_figure
+from reproductions.matching_figure import matching_figure
+from reproductions.records import UNSAFE
+from reproductions.tiles import Pixels
+from reproductions.trained import Pair, Trained, shown
+from retable.errors import RetableError
+
+TEMPERATURES = (0.05, 0.5, 1.0)
+MARKS = ((0.12, 0.5), (0.38, 0.5), (0.75, 0.5))
+"""Head, trunk and legs of somebody who fills the image, as shares (down, right)."""
+
+SHOWN_HEIGHT = 256
+"""Pixels of an image on the page; the width keeps the recipe's ratio."""
+
+LIST_LENGTH = 5
+
+Picture = tuple[str, Figure]
+"""A file name and what belongs into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of picture.
+
+    Attributes:
+        shows: what it shows, in words.
+        asks: the method's function that it is made by; methods without it have no such picture.
+        draw: the pictures of some rows on one data set, for about so many images.
+    """
+
+    shows: str
+    asks: str
+    draw: Callable[[Sequence[Trained], int], Iterator[Picture]]
+
+    def has(self, job: Job) -> bool:
+        """Whether there are such pictures of the row."""
+        return hasattr(METHODS.get(job.method), self.asks)
+
+    def methods(self) -> list[str]:
+        """Names of the methods that have such pictures."""
+        return [name for name in METHODS.names() if hasattr(METHODS.get(name), self.asks)]
+
+
+def chosen(jobs: Sequence[Job], kinds: Sequence[str], named: bool) -> tuple[list[Job], list[str]]:
+    """Which jobs are drawn, all on one data set, and how.
+
+    Args:
+        jobs: of the rows that are named, or of all headline rows.
+        kinds: keys of ``KINDS``; empty for all that any of the rows has.
+        named: whether rows are named: then all of them are drawn, else the last that has those kinds, or
+            the most kinds.
+
+    Raises:
+        RetableError: a named row has no picture of a named kind, or no row has; or the named rows have no
+            data set in common.
+    """
+    if not named:
+        jobs = [max(reversed(jobs), key=lambda job: sum(KINDS[kind].has(job) for kind in kinds or KINDS))]
+    for kind in kinds:
+        _refuse_lacking(kind, jobs)
+    found = on_one_dataset(jobs)
+    return found, [
+        kind for kind in KINDS if kind in kinds or (not kinds and any(map(KINDS[kind].has, found)))
+    ]
+
+
+def on_one_dataset(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of the last data set that all rows are on. Raises ``RetableError`` where there is none."""
+    rows = {job.row for job in jobs}
+    together = {name: [job for job in jobs if job.dataset == name] for name in (job.dataset for job in jobs)}
+    found = [several for several in together.values() if {job.row for job in several} == rows]
+    if not found:
+        on = ", ".join(f"{job.row} on {job.dataset}" for job in jobs)
+        raise RetableError(f"found {on}; expected rows that share a data set, which --on names")
+    return found[-1]
+
+
+def _refuse_lacking(kind: str, jobs: Sequence[Job]) -> None:
+    lacking = dict.fromkeys(f"{job.row} (method {job.method})" for job in jobs if not KINDS[kind].has(job))
+    if lacking:
+        raise RetableError(
+            f"--kind {kind}: found {', '.join(lacking)}, which has no {KINDS[kind].shows}; expected rows of "
+            f"methods that have: {', '.join(KINDS[kind].methods())}"
+        )
+
+
+def draw_matching(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
+    """Of each row, some queries each with its nearest true match, and a mistake if there is one."""
+    for trained in rows:
+        mistake = trained.mistake()
+        for pair in [*trained.matches(count), *([mistake] if mistake else [])]:
+            yield file_name([trained], f"query{pair.query}-{pair.relation}"), draw_pair(trained, pair)
+
+
+def draw_pair(trained: Trained, pair: Pair) -> Figure:
+    """The figure of one query and one gallery image; ``Figure.savefig`` or a report takes it."""
+    asking, asked = trained.queries(pair.query), trained.gallery(pair.other)
+    by_temperature = {tau: trained.method.confidence_maps(asking, asked, tau) for tau in TEMPERATURES}
+    query, other = trained.query(pair.query), trained.other(pair.other)
+    relation = {"match": "its nearest true match", "mistake": "nearer than any true match: somebody else"}
+    return matching_figure(
+        image(trained, query),
+        image(trained, other),
+        {scale: maps[0].cpu().numpy() for scale, maps in trained.method.attention_maps(asking).items()},
+        {
+            scale: {tau: maps[scale][0].cpu().numpy() for tau, maps in by_temperature.items()}
+            for scale in by_temperature[TEMPERATURES[0]]
+        },
+        MARKS,
+        f"{heading([trained])}\nquery {caption(query)} and {relation[pair.relation]}, {caption(other)}",
+    )
+
+
+def draw_boxes(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
+    """The images, one a person, that the last row moves most; on the street, how that fits the people."""
+    first, last = rows[0], rows[-1]
+    places = last.people()
+    found = [one.transforms(places) for one in rows]
+    moved = displacement(found[-1])
+    strongest = one_each(
+        [last.other(place).pid for place in places.tolist()], np.argsort(-moved, kind="stable")
+    )
+    images = []
+    for place in strongest[:count].tolist():
+        record = last.other(int(places[place]))
+        images.append(Boxed(image(first, record), caption(record), [several[place] for several in found]))
+    what = f"before and after the learned transform: people of the gallery whom {last.job.row} moves most"
+    records = [last.other(place) for place in places.tolist()]
+    footer = _alignment(rows, found, records)
+    figure = box_figure(images, [one.job.row for one in rows], f"{heading(rows)}\n{what}", footer)
+    yield file_name(rows, "boxes"), figure
+
+
+def _alignment(
+    rows: Sequence[Trained], transforms: Sequence[NDArray[np.float64]], records: Sequence[Record]
+) -> str:
+    """What the transforms do to errors of the detector; nothing where those are not known."""
+    source = rows[0].job.data
+    if not isinstance(source, Street):
+        return ""
+    truth = true_transforms(source, records)
+    lines = [f"{one.job.row}: {sentence(align(a, truth))}" for one, a in zip(rows, transforms, strict=True)]
+    head = (
+        f"Spread of people's place and size in the {len(records)} detected boxes, percent of the person, "
+        "before → after the transform (r: its correlation with the one that undoes the detector's error)"
+    )
+    return "\n".join([head, *lines])
+
+
+def one_each(pids: Sequence[int], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of places in ``pids``, in some order, the first of each identity."""
+    _, first = np.unique(np.asarray(pids)[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def draw_heat(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
+    """Queries, spread over the list, with the activations of each row's last feature map."""
+    first = rows[0]
+    queries = [pair.query for pair in first.matches(count)]
+    maps = [one.activations(*queries) for one in rows]
+    images = [
+        Heated(
+            image(first, first.query(query)),
+            caption(first.query(query)),
+            [several[place] for several in maps],
+        )
+        for place, query in enumerate(queries)
+    ]
+    title = f"{heading(rows)}\nqueries spread over the list: activations of the backbone's feature map"
+    yield file_name(rows, "heat"), heat_figure(images, [one.job.row for one in rows], title)
+
+
+def draw_lists(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
+    """Queries with their nearest images by each row: spread over the list, or where rows differ most."""
+    precisions = np.stack([one.average_precisions() for one in rows])
+    if len(rows) == 1:
+        queries, which = [pair.query for pair in rows[0].matches(count)], "spread over the list"
+    else:
+        queries = most_different(precisions, count)
+        which = "whose average precision differs most between the rows"
+    asked = [_listed(rows, query, precisions[:, query].tolist()) for query in queries]
+    what = f"queries {which}, each with its {LIST_LENGTH} nearest images, junk left out"
+    yield file_name(rows, "lists"), list_figure(asked, LIST_LENGTH, f"{heading(rows)}\n{what}")
+
+
+def most_different(precisions: NDArray[np.float64], count: int) -> list[int]:
+    """The queries whose average precisions by some rows, (R, Q), lie furthest apart; no NaN among them."""
+    apart = np.ptp(precisions, axis=0)
+    order = np.argsort(-np.nan_to_num(apart, nan=-1.0), kind="stable")
+    found: list[int] = order[~np.isnan(apart[order])][:count].tolist()
+    return found
+
+
+def _listed(rows: Sequence[Trained], query: int, precisions: Sequence[float]) -> Listed:
+    asking = rows[0].query(query)
+    lists = []
+    for one, precision in zip(rows, precisions, strict=True):
+        records = [one.other(place) for place in one.nearest(query)[:LIST_LENGTH].tolist()]
+        heading = (
+            f"{one.job.row}: AP {precision:.1f}, first true match at rank {one.first_ranks()[query]:.0f}"
+        )
+        lists.append((heading, [_found(one, record, asking.pid) for record in records]))
+    return Listed(image(rows[0], asking), f"query {query}\ncamera {asking.camid}", lists)
+
+
+def _found(trained: Trained, record: Record, pid: int) -> Found:
+    return Found(image(trained, record), f"camera {record.camid}", record.pid == pid)
+
+
+def image(trained: Trained, record: Record) -> Pixels:
+    """An image for the page, in the proportions that the network sees."""
+    recipe = trained.job.recipe
+    return shown(record, SHOWN_HEIGHT, SHOWN_HEIGHT * recipe.width // recipe.height)
+
+
+def caption(record: Record) -> str:
+    """For example ``0002_c1s1_000451_03.jpg (camera 1)``."""
+    return f"{record.path.name} (camera {record.camid})"
+
+
+def heading(rows: Sequence[Trained]) -> str:
+    """Paper, rows, data set, scale, what is turned on the street, and seed."""
+    job = rows[0].job
+    labels = " and ".join(one.job.row for one in rows)
+    turned = ""
+    if isinstance(job.data, Street):
+        usual = asdict(DIALS)
+        dials = ((name, value) for name, value in asdict(job.data.dials).items() if value != usual[name])
+        turned = "".join(f", {name} {value:g}" for name, value in dials)
+    paper = job.paper.upper().replace("_", "-")
+    return f"{paper}, {labels} on {job.dataset} (scale {job.scale}{turned}), seed {rows[0].seed}"
+
+
+def file_name(rows: Sequence[Trained], ending: str) -> str:
+    """For example ``kpm-Baseline+KPM-crosswalk-seed0-query12-match.png``."""
+    job, labels = rows[0].job, "-and-".join(one.job.row for one in rows)
+    name = f"{job.paper}-{labels}-{job.dataset}-seed{rows[0].seed}-{ending}.png"
+    return UNSAFE.sub("-", name).replace(" ", "-")
+
+
+KINDS = {
+    "matching": Kind("matching confidence", "confidence_maps", draw_matching),
+    "boxes": Kind("learned transform", "transforms", draw_boxes),
+    "heat": Kind("feature maps", "feature_maps", draw_heat),
+    "lists": Kind("ranked lists", "describe", draw_lists),
+}
