@@ -195,6 +195,11 @@ def _refuse_unknown_size(table: Table, entry: Entry, metric: str) -> None:
     if metric.startswith(EXTRA) and entry.row not in table.over:
         found = f"nothing in over that {metric!r} is beyond"
         raise fault(*where, found=found, expected=f"one of {', '.join(table.networks)}")
+    if metric.startswith(EXTRA):
+        own, base = table.networks[entry.row].counts, table.networks[table.over[entry.row]].counts
+        if own != base:
+            found = f"counts of {own} over a network with {base}"
+            raise fault(*where, found=found, expected="the same for both")
 
 
 def _metric(table: Table, entry: Entry) -> str:

@@ -82,14 +82,20 @@ _counted: dict[str, Complexity] = {}
 
 
 def complexity(network: Network, recipe: Recipe) -> Complexity:
-    """Size of a network on the recipe's backbone, for images of its size; counted once in a process."""
+    """Size of a network on the recipe's backbone, for images of its size; counted once in a process.
+
+    Multiply-adds of kinds that it does not count are 0.
+    """
     key = repr((network, recipe.backbone, recipe.backbone_options, recipe.height, recipe.width))
     if key not in _counted:
         from reproductions.flops import count, shapes_only
 
         with shapes_only():
             model, describe = build(network, recipe)
-            _counted[key] = count(model, describe, recipe.height, recipe.width)
+            size = count(model, describe, recipe.height, recipe.width)
+        counts = {"convolution", "other_products", *network.counts}
+        counted = {kind: n if kind in counts else 0 for kind, n in size.multiply_adds.items()}
+        _counted[key] = Complexity(size.parameters, counted)
     return _counted[key]
 
 

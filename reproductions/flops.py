@@ -1,16 +1,25 @@
 """Parameters and multiply-adds of a network, counted while it describes one image of shapes without numbers.
 
 Parameters are those that the description passes through, so no classifier counts. Multiply-adds are one for
-each product of a convolution, a linear layer or an attention with its addition, biases included; two for each
-value that a batch norm scales and shifts; one for each value of a ReLU, and one for each sum of two values.
-Pooling, sampling, softmax, tanh and lengths count nothing.
+each product of a convolution, a linear layer or an attention with its addition, biases included ("products");
+two for each value that a batch norm scales and shifts; one for each value of a ReLU, and one for each sum of
+two values. Pooling, sampling, softmax, tanh and lengths count nothing.
 
-Six of the twelve FLOPs in Table 4 of ``sc_stn`` come out so. By no convention do all: of 960 ways to weigh
-norms (0 to 5 a value), ReLUs, sums, pooling and sampling, none gives both of its bare networks, printed 6.12
-and 18.74. Products alone are 6.08 and 18.69; with norms, as thop has it, 6.10 and 18.74; with norms, ReLUs
-and pooling, as ptflops has it, 6.12 and 18.76; as here, 6.12 and 18.77. Seven numbers come out in one way,
-with norms at 3, sums and the stem's pooling but no ReLUs, as neither of those counters nor torchstat has it.
-With all pooling or with sampling, what the paper's own network adds would be 10^-3 B, not 10^-4.
+What counts beside products is stated for each network (``counts`` in paper.toml), as Table 4 of ``sc_stn`` does
+not come out by one way of counting (in 10^9; bold is what rounds to the printed number):
+
+===========================  =============  =============
+counted                      ResNet-50 (O)  ResNet-50 (M)
+===========================  =============  =============
+products                     6.080          18.688
+and norms (as thop counts)   6.105          **18.737**
+and ReLUs                    6.115          18.758
+and sums                     **6.122**      18.772
+===========================  =============  =============
+
+Norms, ReLUs and sums are about twice as many in the second network, so what is counted for each value can
+give both only if 12.8 M more are counted in both alike. With all pooling or with sampling, what the paper's
+own network adds would be 10^-3 B, not 10^-4.
 """
 
 from collections import Counter

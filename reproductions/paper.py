@@ -44,10 +44,12 @@ class Network(Data):
     Attributes:
         method: key of the method registry; empty for the backbone alone.
         options: the method's options, or for the backbone those of ``methods.backbones.build_backbone``.
+        counts: what its printed FLOPs count beside products, see ``reproductions.flops``.
     """
 
     method: str = ""
     options: dict[str, Any] = {}
+    counts: tuple[Literal["norm", "activation", "addition"], ...] = ("norm", "activation", "addition")
 
 
 class Table(Data):

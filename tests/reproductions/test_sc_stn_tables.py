@@ -262,8 +262,11 @@ def test_labels_of_the_ablation_say_what_is_run(jobs):
     assert seen == 2 * 10
 
 
-def test_fusion_is_the_headline(sc_stn):
-    assert [label for label, row in sc_stn.rows.items() if row.headline] == ["Fusion (O)"]
+def test_the_headline_is_one_network_with_its_three_features(sc_stn):
+    headline = [row for row in sc_stn.rows.values() if row.headline]
+
+    assert [row.part for row in headline] == ["global", "spatial", ""]
+    assert len({make_job(sc_stn, row.label, STREET, "proxy").row_hash for row in headline}) == 1
 
 
 def test_every_own_row_is_in_a_claim(sc_stn):
