@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-KINDS = ("convolution", "other_products", "norm", "activation", "addition")
+PRODUCTS = ("convolution", "other_products")
+KINDS = (*PRODUCTS, "norm", "activation", "addition")
 COLUMNS = ("table", "row", "metric", "printed", "computed", "verdict", *KINDS)
 UNITS = {"parameters": 10**6, "flops": 10**9}
 """What printed sizes are given in: M and B."""
@@ -93,7 +94,7 @@ def complexity(network: Network, recipe: Recipe) -> Complexity:
         with shapes_only():
             model, describe = build(network, recipe)
             size = count(model, describe, recipe.height, recipe.width)
-        counts = {"convolution", "other_products", *network.counts}
+        counts = {*PRODUCTS, *network.counts}
         counted = {kind: n if kind in counts else 0 for kind, n in size.multiply_adds.items()}
         _counted[key] = Complexity(size.parameters, counted)
     return _counted[key]
@@ -124,7 +125,11 @@ def size_row(paper: Paper, cell: Cell) -> dict[str, object]:
     row: dict[str, object] = cell.model_dump(include={"table", "row", "metric", "printed"})
     row |= {"computed": f"{value:.6f}", "verdict": judge_exact(value, cell.printed, *cell.readings).word}
     if cell.metric.removeprefix(EXTRA) == "flops":
-        row |= {kind: f"{size.multiply_adds[kind] / UNITS['flops']:.6f}" for kind in KINDS}
+        counted = {*PRODUCTS, *paper.table(cell.table).networks[cell.row].counts}
+        row |= {
+            kind: f"{size.multiply_adds[kind] / UNITS['flops']:.6f}" if kind in counted else "not counted"
+            for kind in KINDS
+        }
     return row
 
 

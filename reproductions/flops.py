@@ -5,7 +5,7 @@ each product of a convolution, a linear layer or an attention with its addition,
 two for each value that a batch norm scales and shifts; one for each value of a ReLU, and one for each sum of
 two values. Pooling, sampling, softmax, tanh and lengths count nothing.
 
-What counts beside products is stated for each network (``counts`` in paper.toml), as Table 4 of ``sc_stn`` does
+What counts beside products is stated for each network (``counts`` in paper.toml): Table 4 of ``sc_stn`` does
 not come out by one way of counting (in 10^9; bold is what rounds to the printed number):
 
 ===========================  =============  =============

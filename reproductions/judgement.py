@@ -110,7 +110,11 @@ class Judgement:
 
     def _answer_size(self, cell: Cell) -> CellAnswer:
         """The size of a network, against that of the network built."""
-        return CellAnswer(cell, judge_exact(computed(self.paper, cell), cell.printed, *cell.readings), "")
+        counts = ""
+        if cell.metric.endswith("flops"):
+            network = self.paper.table(cell.table).networks[cell.row]
+            counts = "counted: " + ", ".join(("products", *network.counts))
+        return CellAnswer(cell, judge_exact(computed(self.paper, cell), cell.printed, *cell.readings), counts)
 
     def answer_claim(self, claim: Claim, scale: RunScale) -> ClaimAnswer:
         """Judge one claim, at scale ``proxy`` on the embedded street."""
