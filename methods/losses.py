@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.precision import at_least_float32, without_autocast
+
 
 def batch_hard_triplet(features: Tensor, pids: Tensor, margin: float | Literal["soft"] = "soft") -> Tensor:
     """Mean over anchors of the triplet loss with the batch's hardest positive and negative.
@@ -22,7 +24,7 @@ def batch_hard_triplet(features: Tensor, pids: Tensor, margin: float | Literal["
         pids: labels, (B,).
         margin: ``"soft"`` for ln(1 + exp(d_ap - d_an)), a number m for max(0, m + d_ap - d_an).
     """
-    features = _at_least_float32(features)
+    features = at_least_float32(features)
     # Without matrix products: those cancel digits exactly where the hardest negatives are.
     d = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
     same = pids[:, None] == pids  # (B, B)
@@ -43,20 +45,25 @@ def smoothed_cross_entropy(logits: Tensor, pids: Tensor, epsilon: float) -> Tens
         pids: labels 0..K-1, (B,).
         epsilon: 0 to 1; 0 is the plain cross entropy.
     """
-    return F.cross_entropy(_at_least_float32(logits), pids, label_smoothing=epsilon)
+    return F.cross_entropy(at_least_float32(logits), pids, label_smoothing=epsilon)
 
 
 def ranked_list(features: Tensor, pids: Tensor, alpha: float, margin: float, temperature: float) -> Tensor:
     """Mean over anchors of the ranked list loss L_P + L_N, on features that are scaled to length 1.
 
-    Wang, Hua, Kodirov, Hu, Garnier and Robertson, "Ranked List Loss for Deep Metric Learning", CVPR 2019,
-    in the form of the authors' code (XinshaoAmosWang/Ranked-List-Loss-for-DML), which adds both parts
-    where a later version averages them. Distances d are Euclidean, 0 to 2.
+    Wang, Hua, Kodirov, Hu, Garnier and Robertson, "Ranked List Loss for Deep Metric Learning", CVPR 2019.
+    Distances d are Euclidean, 0 to 2.
 
     L_P is the mean of d - (alpha - margin) over an anchor's positives farther than alpha - margin; the
     anchor is not its own positive. L_N is the mean of alpha - d over its negatives nearer than alpha,
     with weights in proportion to exp(temperature (alpha - d)) that are constants to the gradient. An
-    anchor without such images costs nothing. At distance 0 the gradient is 0, not NaN.
+    anchor without such images costs nothing. At distance 0 the gradient is 0 but for rounding, not NaN.
+
+    Which images count, and how much among those of their anchor (T_p = 0), is as in the authors' code
+    (XinshaoAmosWang/Ranked-List-Loss-for-DML). The rest is not: that code halves both parts, weights anchors
+    by their share of all weights of the batch, and moves an anchor while its positives and negatives
+    stay. Here the parts are added, anchors averaged and both images of a pair moved, as in
+    Qidian213/Ranked_Person_ReID (which averages over all positives, and differentiates the weights).
 
     Args:
         features: (B, D).
@@ -65,10 +72,10 @@ def ranked_list(features: Tensor, pids: Tensor, alpha: float, margin: float, tem
         margin: how much less positives may be apart.
         temperature: T_n of the negatives' weights, at least 0; 0 weights all alike, as the positives are.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        features = F.normalize(_at_least_float32(features))
-        # By a matrix product: it is inexact only for d near 0, which no positive's hinge can see. The bound
-        # keeps the gradient of d = 0 at 0.
+    with without_autocast(features.device):
+        features = F.normalize(at_least_float32(features))
+        # By a matrix product. Its rounding shows for d below about 0.01, in the gradient of negatives that
+        # near (and of positives, if margin exceeds alpha). The bound keeps the gradient of d = 0 finite.
         d = (2 - 2 * features @ features.mT).clamp_min(1e-12).sqrt()  # (B, B)
     same = pids[:, None] == pids  # (B, B)
     too_far, too_near = F.relu(d - (alpha - margin)), F.relu(alpha - d)  # (B, B)
@@ -87,7 +94,3 @@ def _weighted(violations: Tensor, active: Tensor, temperature: float) -> Tensor:
     logits = (temperature * violations.detach()).masked_fill(~active, -torch.inf)
     weights = logits.softmax(1).nan_to_num(0.0)  # a row without active entries is NaN
     return (weights * violations).sum(1)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

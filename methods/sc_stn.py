@@ -4,11 +4,24 @@ Peng, Tian, Huang, Wang and An, "Discriminative Spatial Feature Learning for Per
 ACM MM 2020: a self-constrained spatial transformer network (SC-STN) and a vertical convolution network
 (VCN). No code was published; what the paper leaves open follows the code of the baseline that it names for
 its training ("strong baseline": michuanhaohao/reid-strong-baseline).
-Also open, and settled without an option: the transformer's gradient reaches the backbone through f_stn
-as well; a branch without the other keeps its terms and weights of eq. 8; the stripes share one BN, one
-classifier and one ranked list loss, where MGN has a reduction and losses for each; kernels have no bias and
-fully connected layers have one, as Table 4 counts them.
 Shapes: B images, C channels and H x W positions of the backbone's map, D columns of a description.
+
+Also open, and settled without an option:
+
+* The transformer's gradient reaches the backbone through f_stn as well.
+* The rows of the original STN keep BN2 and drop the tanh of eq. 4.
+* epsilon "fixed" drops the output of FC2 that epsilon is read off, so four are left.
+* eps in (0, 1) has 1.0 in the place of 0.4 in eq. 5.
+* FC1 and FC2 have a bias and kernels have none, as Table 4's sum for ResNet-50 (O) says.
+* Classifiers have no bias, as in the strong baseline; Table 4 leaves them out.
+* The layer of "+FC" has a bias, and no ReLU after it.
+* The stripes of "+MGN" share one BN, one classifier and one ranked list loss; MGN has a reduction and losses
+  for each.
+* A branch without the other keeps its terms and weights of eq. 8.
+* The ranked list loss adds its two parts, averages over anchors and moves both images of a pair. Its authors'
+  code differs in all three (see ``methods.losses``); halving both parts, as it does, would rescale alpha and
+  gamma of eq. 8.
+* Scores of Table 3 are those of Fusion where both branches are there.
 """
 
 from collections.abc import Mapping
@@ -47,9 +60,44 @@ Norm = Literal["after BN", "before BN"]
 Size = Annotated[int, Field(ge=1)]
 Spatial = Literal["vcn", "vcn without horizontal pooling", "shared vcn", "gp", "fc", "stripes"]
 
+Needs = dict[str, tuple[object, ...]]
+"""Other options, and the values of each under which an option matters."""
+
+_STNS = ("stn", "stn without rotation")
+_VCNS = ("vcn", "vcn without horizontal pooling", "shared vcn")
+_RANKED: Needs = {"ranked": (True,)}
+_GLOBAL: Needs = {"branches": ("both", "global")}
+_SPATIAL: Needs = {"branches": ("both", "spatial")}
+_WARPED: Needs = _SPATIAL | {"transformer": ("self-constrained", *_STNS)}
+
+NEEDS: dict[str, Needs] = {
+    "transformer": _SPATIAL,
+    "epsilon": _SPATIAL | {"transformer": ("self-constrained",)},
+    "epsilon_max": _SPATIAL | {"transformer": ("self-constrained",)},
+    "spatial": _SPATIAL,
+    "kernels": _SPATIAL | {"spatial": (*_VCNS, "fc")},
+    "alpha": _SPATIAL | _RANKED,
+    "beta": _GLOBAL,
+    "gamma": _GLOBAL | _RANKED,
+    "start": _WARPED,
+    "outside": _WARPED,
+    "align_corners": _WARPED,
+    "columns": _SPATIAL | {"spatial": ("vcn without horizontal pooling",)},
+    "kernel_height": _SPATIAL | {"spatial": _VCNS},
+    "spatial_feature": _SPATIAL,
+    "spatial_ranked": _SPATIAL | _RANKED,
+    "ranked_alpha": _RANKED,
+    "ranked_margin": _RANKED,
+    "ranked_temperature": _RANKED,
+}
+"""What options need that not every network uses. Without it they must stay at their defaults, or one network
+would have several sets of records. ``image_size`` and ``hidden`` are free: recipes give them to all rows."""
+
 
 class SCSTNOptions(Options):
     """Settings of SC-STN and VCN. Those from ``start`` on are not in the paper, see ``SCSTN.UNSTATED``.
+
+    Those that a network does not use stay at their defaults, see ``NEEDS``.
 
     Attributes:
         branches: which of the two branches the network has.
@@ -71,7 +119,7 @@ class SCSTNOptions(Options):
         outside: what is sampled beyond the map's edge.
         align_corners: whether -1 and 1 are the centres of the map's outermost positions, or their edges.
         columns: what "vcn without horizontal pooling" does with its columns in the end.
-        kernel_height: of the kernels, when it is not the map's; the map's rows are then averaged to it.
+        kernel_height: of kernels that are less high than the map, whose rows are averaged to it.
         spatial_feature: what the spatial branch describes an image by.
         spatial_ranked: what the spatial branch's ranked list loss is of.
         ranked_alpha: distance that the ranked list loss pushes negatives beyond.
@@ -119,19 +167,26 @@ class SCSTNOptions(Options):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "SCSTNOptions":
-        if self.branches == "global":
-            for name in ("transformer", "epsilon", "spatial"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"{name} {getattr(self, name)!r} needs a spatial branch: branches 'both'"
-                    )
-        if self.epsilon == "fixed" and self.transformer != "self-constrained":
+        for name, needs in NEEDS.items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                self._require(name, needs)
+        if self.start == "anywhere":
+            self._require("start", {"transformer": _STNS})
+        height, _ = self.map_size
+        if self.kernel_height and self.kernel_height >= height:
             raise ValueError(
-                f"epsilon 'fixed' needs transformer 'self-constrained', not {self.transformer!r}"
+                f"kernel_height {self.kernel_height} must be below the height of the map, {height}; "
+                "leave it out for kernels as high as the map"
             )
-        if self.start == "anywhere" and self.transformer not in ("stn", "stn without rotation"):
-            raise ValueError(f"start 'anywhere' needs transformer 'stn', not {self.transformer!r}")
         return self
+
+    def _require(self, name: str, needs: Needs) -> None:
+        """Raise ``ValueError`` unless the options have one of the values that ``name`` needs of each."""
+        for needed, values in needs.items():
+            found = getattr(self, needed)
+            if found not in values:
+                expected = " or ".join(map(repr, values))
+                raise ValueError(f"{name} {getattr(self, name)!r} needs {needed} {expected}, not {found!r}")
 
 
 UNSTATED = (
@@ -144,8 +199,8 @@ UNSTATED = (
     Unstated(
         "start",
         ("identity", "anywhere"),
-        "as in SC-STN; around the identity, which an STN without tanh and epsilon could not find otherwise; "
-        "on the street it loses to no transformer, as in Table 3, and started as the identity it does not",
+        "section 4.2: all but the backbone is 'initialized randomly'; Figure 3: the original STN learns the "
+        "factors directly, around what is not said; the default adds the identity, as eq. 5 does",
         when={"transformer": "stn"},
     ),
     Unstated(
@@ -178,9 +233,14 @@ UNSTATED = (
     Unstated(
         "ranked_alpha",
         (2.0,),
-        "1.2 in the code of the loss's authors (1 + margin / 2); 2.0 in Qidian213/Ranked_Person_ReID",
+        "1.2 in the code of the loss's authors (1 + margin / 2); 2.0, with ranked_margin 1.3, in "
+        "Qidian213/Ranked_Person_ReID",
     ),
-    Unstated("ranked_margin", (1.3,), "0.4 in the code of the loss's authors; 1.3 in that of Qidian213"),
+    Unstated(
+        "ranked_margin",
+        (1.3,),
+        "0.4 in the code of the loss's authors; 1.3, with ranked_alpha 2.0, in that of Qidian213",
+    ),
     Unstated("ranked_temperature", (1.0,), "10 in the code of the loss's authors; 1 in that of Qidian213"),
     Unstated("label_smoothing", (0.05, 0.2), "strong baseline, and Szegedy et al., CVPR 2016, section 7"),
     Unstated("bn_shift", (False,), "Table 4 counts it; the strong baseline freezes it at 0"),

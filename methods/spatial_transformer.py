@@ -8,23 +8,25 @@ of the output to the place of the input that is sampled there:
 Shapes: B images, C channels, H x W positions.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.precision import at_least_float32, without_autocast
+
 Start = Literal["identity", "random", "anywhere"]
 Outside = Literal["zeros", "border"]
 
 
-class Settings(TypedDict, total=False):
+class Settings(TypedDict):
     """Settings of all transformers.
 
     Attributes:
-        start: "identity" multiplies x by 0 at first (BN2's weight); else it is torch's initialisation,
-            whose x has mean 0 and variance 1 over a batch from the first step.
+        start: "random" is torch's initialisation, whose x has mean 0 and variance 1 over a batch from the
+            first step; "identity" multiplies x by 0 at first (BN2's weight), so that no map is warped;
+            "anywhere" is "random" for an original STN that adds no identity to x.
         outside: what is sampled beyond the map's edge: 0, or the nearest position at the edge.
         align_corners: whether -1 and 1 are the centres of the outermost positions, or their outer edges.
     """
@@ -44,16 +46,16 @@ class SpatialTransformer(nn.Module):
         size: H and W of the maps, on which FC1 depends.
         hidden: outputs of FC1.
         outputs: outputs of FC2.
-        settings: see ``Settings``; by default "identity", "zeros" and False.
+        settings: see ``Settings``.
     """
 
     def __init__(
         self, size: tuple[int, int], hidden: int, outputs: int, **settings: Unpack[Settings]
     ) -> None:
         super().__init__()
-        self.start = settings.get("start", "identity")
-        self.outside = settings.get("outside", "zeros")
-        self.align_corners = settings.get("align_corners", False)
+        self.start = settings["start"]
+        self.outside = settings["outside"]
+        self.align_corners = settings["align_corners"]
         self.fc1 = nn.Linear(size[0] * size[1], hidden)
         self.bn1 = nn.BatchNorm1d(hidden)
         self.fc2 = nn.Linear(hidden, outputs)
@@ -63,15 +65,15 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:
         """M^r, which is M sampled bilinearly where A says, (B, C, H, W) -> (B, C, H, W)."""
-        with _without_autocast(m.device.type):
-            m = _at_least_float32(m)
+        with without_autocast(m.device):
+            m = at_least_float32(m)
             grid = F.affine_grid(self.matrices(m), list(m.shape), align_corners=self.align_corners)
             return F.grid_sample(m, grid, padding_mode=self.outside, align_corners=self.align_corners)
 
     def matrices(self, m: Tensor) -> Tensor:
         """A of eq. 1, (B, C, H, W) -> (B, 2, 3)."""
-        with _without_autocast(m.device.type):
-            f_stn = _at_least_float32(m).mean(1)  # eq. 3, (B, H, W)
+        with without_autocast(m.device):
+            f_stn = at_least_float32(m).mean(1)  # eq. 3, (B, H, W)
             x = self.bn2(self.fc2(F.relu(self.bn1(self.fc1(f_stn.flatten(1))))))  # eq. 4 without its tanh
             return self.affine(x)
 
@@ -135,14 +137,3 @@ def scale_and_translate(s_w: Tensor, s_h: Tensor, t_w: Tensor, t_h: Tensor) -> T
 def identity(like: Tensor) -> Tensor:
     """The matrix that takes every place to itself, once for each of the B rows of ``like``, (B, 2, 3)."""
     return torch.eye(2, 3, dtype=like.dtype, device=like.device).repeat(len(like), 1, 1)
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    """Switches autocast off on devices that have it; "meta", on which shapes are worked out, does not."""
-    if torch.amp.autocast_mode.is_autocast_available(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

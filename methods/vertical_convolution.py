@@ -39,7 +39,7 @@ class VerticalConvolution(nn.Module):
 
     Args:
         channels: C.
-        height: of the kernels; a map of another height is averaged to it.
+        height: of the kernels; a higher map is averaged to it.
         kernels: K.
         shared: whether all channels have the same K kernels.
     """
@@ -61,7 +61,7 @@ class ColumnwiseVerticalConvolution(nn.Module):
 
     Args:
         channels: C.
-        height: of the kernels; a map of another height is averaged to it.
+        height: of the kernels; a higher map is averaged to it.
         kernels: K.
         columns: W; what the kernels make of them is pooled over the width, as eq. 6 pools, or kept
             side by side.
@@ -130,5 +130,5 @@ class Stripes(nn.Module):
 
 
 def _of_height(m: Tensor, height: int) -> Tensor:
-    """The map with its rows averaged to ``height`` of them."""
+    """The map with its rows averaged to ``height`` of them, at most as many as it has."""
     return m if m.shape[2] == height else F.adaptive_avg_pool2d(m, (height, m.shape[3]))

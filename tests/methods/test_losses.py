@@ -229,6 +229,14 @@ def test_ranked_list_of_equal_features_does_not_move_them(feature, pids, dtype):
     assert features.grad.isfinite().all() and features.grad.abs().max() < 1e-3
 
 
+def test_ranked_list_has_a_shape_where_tensors_have_no_numbers():
+    loss = ranked_list(
+        torch.empty(6, 4, device="meta"), torch.empty(6, dtype=torch.long, device="meta"), *RLL
+    )
+
+    assert loss.shape == ()
+
+
 def test_ranked_list_costs_nothing_where_everything_is_in_place():
     features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]], requires_grad=True)
 

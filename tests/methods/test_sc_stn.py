@@ -1,3 +1,7 @@
+import re
+from functools import cache
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.losses import ranked_list
-from methods.sc_stn import SCSTN, UNSTATED, SCSTNOptions
+from methods.sc_stn import NEEDS, SCSTN, UNSTATED, SCSTNOptions
 from methods.spatial_transformer import OriginalTransformer, SelfConstrainedTransformer
 from methods.vertical_convolution import VerticalConvolution
 from retable.errors import SpecError
@@ -47,16 +51,23 @@ ROWS = {
 each_row = pytest.mark.parametrize("options", ROWS.values(), ids=ROWS.keys())
 
 
+def built(options: SCSTNOptions) -> SCSTN:
+    torch.manual_seed(0)
+    return SCSTN(options, 3, "resnet18", "none", SLIM)
+
+
 def unmoved(**options) -> SCSTN:
     """A small network as it is initialised."""
-    torch.manual_seed(0)
-    given = {"image_size": SIZE, "hidden": 7, **options}
-    return SCSTN(SCSTN.parse_options(given), 3, "resnet18", "none", SLIM)
+    return built(SCSTN.parse_options({"image_size": SIZE, "hidden": 7, **options}))
 
 
 def slim(**options) -> SCSTN:
-    """A small network in which everything matters: no statistic, scale or weight has its neutral start."""
-    model = unmoved(**options)
+    """A small network in which everything matters, see ``moved``."""
+    return moved(unmoved(**options))
+
+
+def moved(model: SCSTN) -> SCSTN:
+    """The network without the neutral start of any statistic, scale or shift."""
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             with torch.no_grad():
@@ -141,7 +152,7 @@ def test_branches_are_figure_2():
     torch.testing.assert_close(features["spatial"], vcn(transformer(m)))
 
 
-@pytest.mark.parametrize("transformer", ["self-constrained", "stn", "stn without rotation", "none"])
+@pytest.mark.parametrize("transformer", ["self-constrained", "stn", "stn without rotation"])
 @pytest.mark.parametrize("start", ["identity", "random"])
 def test_the_transformer_is_the_one_of_the_options(transformer, start):
     options = {"outside": "border", "align_corners": True, "start": start, "transformer": transformer}
@@ -155,17 +166,18 @@ def test_the_transformer_is_the_one_of_the_options(transformer, start):
             )
         case OriginalTransformer() as found:
             assert transformer == ("stn" if found.rotation else "stn without rotation")
-        case None:
-            assert transformer == "none"
-            return
     assert (found.outside, found.align_corners) == ("border", True)
     assert found.bn2.weight.any() == (start == "random")
 
 
-@each_row
-@pytest.mark.parametrize("spatial_ranked", ["after BN", "before BN"])
-def test_losses_are_the_terms_of_equation_8(options, spatial_ranked):
-    model = slim(**options, spatial_ranked=spatial_ranked, classifier_deviation=0.1).train()
+@pytest.mark.parametrize(
+    "options",
+    [*ROWS.values(), {"spatial_ranked": "before BN"}, {"spatial_ranked": "before BN", "branches": "spatial"}],
+    ids=[*ROWS, "before BN", "f^s w/o f^g before BN"],
+)
+def test_losses_are_the_terms_of_equation_8(options):
+    model = slim(**options, classifier_deviation=0.1).train()
+    before = options.get("spatial_ranked") == "before BN"
     features = model.features(IMAGES)
     ranked = {"global": 1e-7, "spatial": 0.5}
     classified = {"global": 0.5, "spatial": 1.0}
@@ -176,7 +188,7 @@ def test_losses_are_the_terms_of_equation_8(options, spatial_ranked):
         targets = 0.9 * F.one_hot(PIDS, 3) + 0.1 / 3
         expected[f"{branch}_ce"] = classified[branch] * -(targets * logits.log_softmax(1)).sum(1).mean()
         if options.get("ranked", True):
-            x = feature if (branch, spatial_ranked) == ("spatial", "before BN") else normed
+            x = feature if branch == "spatial" and before else normed
             expected[f"{branch}_ranked"] = ranked[branch] * ranked_list(x, PIDS, 1.2, 0.4, 10.0)
 
     losses = model(IMAGES, PIDS)
@@ -316,11 +328,17 @@ def test_without_a_transformer_every_transform_is_the_identity(options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"branches": "global", "spatial": "gp"}, "spatial 'gp' needs a spatial branch"),
-        ({"branches": "global", "transformer": "none"}, "transformer 'none' needs a spatial branch"),
-        ({"branches": "global", "epsilon": "fixed"}, "epsilon 'fixed' needs a spatial branch"),
-        ({"epsilon": "fixed", "transformer": "stn"}, "epsilon 'fixed' needs transformer 'self-constrained'"),
-        ({"start": "anywhere"}, "start 'anywhere' needs transformer 'stn', not 'self-constrained'"),
+        (
+            {"start": "anywhere"},
+            "start 'anywhere' needs transformer 'stn' or 'stn without rotation', not 'self-constrained'",
+        ),
+        (
+            {"branches": "global", "spatial": "gp"},
+            "spatial 'gp' needs branches 'both' or 'spatial', not 'global'",
+        ),
+        ({"ranked": False, "ranked_margin": 1.3}, "ranked_margin 1.3 needs ranked True, not False"),
+        ({"kernel_height": 25}, "kernel_height 25 must be below the height of the map, 24"),
+        ({"kernel_height": 48, "dilated": True}, "kernel_height 48 must be below the height of the map, 48"),
         ({"epsilon_max": 0}, "epsilon_max = 0"),
         ({"epsilon_max": 1.1}, "epsilon_max = 1.1"),
         ({"image_size": [0, 10]}, "image_size"),
@@ -334,13 +352,70 @@ def test_options_that_do_not_fit_are_errors(options, message):
     assert message in str(caught.value)
 
 
+OTHERS = {
+    "transformer": "none",
+    "epsilon": "fixed",
+    "epsilon_max": 0.7,
+    "spatial": "gp",
+    "kernels": 5,
+    "alpha": 0.7,
+    "beta": 0.7,
+    "gamma": 0.7,
+    "start": "identity",
+    "outside": "border",
+    "align_corners": True,
+    "columns": "side by side",
+    "kernel_height": 3,
+    "spatial_feature": "before BN",
+    "spatial_ranked": "before BN",
+    "ranked_alpha": 1.5,
+    "ranked_margin": 0.9,
+    "ranked_temperature": 1.0,
+}
+"""A value other than its default for each option that not every network uses."""
+
+
+@cache
+def numbers(**options) -> list[Tensor]:
+    """Losses and descriptions of a small network, whose options need not fit together."""
+    model = moved(built(SCSTNOptions.model_construct(image_size=SIZE, hidden=7, **options)))
+    with torch.no_grad():
+        return [*model(IMAGES, PIDS).values(), model.eval().describe(IMAGES)]
+
+
+@pytest.mark.parametrize(
+    ("option", "needed"), [(option, needed) for option, needs in NEEDS.items() for needed in needs]
+)
+def test_an_option_is_refused_where_it_changes_nothing_and_nowhere_else(option, needed):
+    other, needs = OTHERS[option], NEEDS[option]
+    fitting = {name: values[0] for name, values in needs.items()}
+    for value in get_args(SCSTNOptions.model_fields[needed].annotation) or (True, False):
+        if value in needs[needed]:
+            options = fitting | {needed: value}
+            SCSTN.parse_options({"image_size": SIZE, **options, option: other})
+            assert not same(numbers(**options), numbers(**options, **{option: other}))
+        else:
+            options = {needed: value}
+            with pytest.raises(SpecError, match=re.escape(f"{option} {other!r} needs {needed} ")):
+                SCSTN.parse_options({"image_size": SIZE, **options, option: other})
+            assert same(numbers(**options), numbers(**options, **{option: other}))
+
+
+def test_options_that_every_network_uses_need_nothing():
+    free = {"branches", "dilated", "hidden", "image_size", "ranked"}
+    free |= {"label_smoothing", "bn_shift", "classifier_deviation"}
+
+    assert set(SCSTNOptions.model_fields) - NEEDS.keys() == free
+    assert NEEDS.keys() == OTHERS.keys()
+
+
 def name_of(choice) -> str:
     return " ".join([choice.option, *map(str, choice.when.values())])
 
 
 @pytest.mark.parametrize("choice", UNSTATED, ids=name_of)
 def test_every_alternative_of_an_unstated_choice_runs_and_matters(choice):
-    size = (160, 48) if choice.option == "kernel_height" else SIZE  # kernels of 24, maps of 20
+    size = (200, 48) if choice.option == "kernel_height" else SIZE  # kernels of 24, maps of 25
     images = look_alikes(size)
     default = SCSTN.parse_options({"hidden": 7, "image_size": size, **choice.when}).model_dump()
     reference = outcome(default, images)

@@ -7,15 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from methods.spatial_transformer import OriginalTransformer, SelfConstrainedTransformer, SpatialTransformer
+from methods.spatial_transformer import (
+    OriginalTransformer,
+    SelfConstrainedTransformer,
+    Settings,
+    SpatialTransformer,
+)
 
 SIZE = (5, 3)
 IDENTITY = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+AT_REST: Settings = {"start": "identity", "outside": "zeros", "align_corners": False}
 KINDS = {
-    "self-constrained": lambda **settings: SelfConstrainedTransformer(SIZE, 7, **settings),
-    "fixed epsilon": lambda **settings: SelfConstrainedTransformer(SIZE, 7, "fixed", **settings),
-    "stn": lambda **settings: OriginalTransformer(SIZE, 7, rotation=True, **settings),
-    "stn without rotation": lambda **settings: OriginalTransformer(SIZE, 7, rotation=False, **settings),
+    "self-constrained": lambda **given: SelfConstrainedTransformer(SIZE, 7, **AT_REST | given),
+    "fixed epsilon": lambda **given: SelfConstrainedTransformer(SIZE, 7, "fixed", **AT_REST | given),
+    "stn": lambda **given: OriginalTransformer(SIZE, 7, rotation=True, **AT_REST | given),
+    "stn without rotation": lambda **given: OriginalTransformer(SIZE, 7, rotation=False, **AT_REST | given),
 }
 OUTPUTS = {"self-constrained": 5, "fixed epsilon": 4, "stn": 6, "stn without rotation": 4}
 
@@ -131,7 +137,7 @@ def test_warp_is_equation_1_sampled_bilinearly(kind, outside, align_corners):
 )
 @settings(max_examples=100, deadline=None)
 def test_self_constrained_factors_stay_within_their_own_error(x, epsilon_max, epsilon):
-    transformer = SelfConstrainedTransformer(SIZE, 7, epsilon, epsilon_max)
+    transformer = SelfConstrainedTransformer(SIZE, 7, epsilon, epsilon_max, **AT_REST)
     given = x if epsilon == "learned" else x[1:]
 
     (s_w, r_h, t_w), (r_w, s_h, t_h) = transformer.affine(torch.tensor([given], dtype=torch.float64))[
@@ -188,8 +194,10 @@ def test_a_translation_by_one_position_shifts_the_map_and_lets_zeros_in():
     m = maps()
     shift = math.atanh(2 / height)  # positions are 2 / height apart
     sideways = math.atanh(2 / width)
-    down = constant(SelfConstrainedTransformer(SIZE, 7, "fixed", 1.0).double(), [0, 0, 0, shift])
-    left = constant(SelfConstrainedTransformer(SIZE, 7, "fixed", 1.0).double(), [0, 0, -sideways, 0])
+    down = constant(SelfConstrainedTransformer(SIZE, 7, "fixed", 1.0, **AT_REST).double(), [0, 0, 0, shift])
+    left = constant(
+        SelfConstrainedTransformer(SIZE, 7, "fixed", 1.0, **AT_REST).double(), [0, 0, -sideways, 0]
+    )
 
     below, before = torch.zeros_like(m), torch.zeros_like(m)
     below[:, :, :-1] = m[:, :, 1:]  # t_h > 0: each row shows the row below it
@@ -200,7 +208,9 @@ def test_a_translation_by_one_position_shifts_the_map_and_lets_zeros_in():
 
 def test_a_scale_below_one_zooms_into_the_middle():
     m = torch.arange(5.0).view(1, 1, 5, 1).repeat(1, 1, 1, 3)
-    zoomed = constant(SelfConstrainedTransformer(SIZE, 7, "fixed", 1.0), [0, math.atanh(-0.5), 0, 0])(m)
+    zoomed = constant(
+        SelfConstrainedTransformer(SIZE, 7, "fixed", 1.0, **AT_REST), [0, math.atanh(-0.5), 0, 0]
+    )(m)
 
     torch.testing.assert_close(zoomed[0, 0, :, 1], torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0]))
 
