@@ -22,11 +22,14 @@ def recorded_seeds(job: Job, records: Sequence[SeedRecord]) -> dict[int, SeedRec
 
 
 def networks(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs of one network together: what is trained once for several rows, in the order of the jobs."""
+    """Jobs of one network together: what is trained once for several rows, in the order of the jobs.
+
+    Its rows of a part of the description come last: it is recorded under the first, by the whole's scores.
+    """
     found: dict[str, list[Job]] = {}
     for job in jobs:
         found.setdefault(job.row_hash, []).append(job)
-    return list(found.values())
+    return [sorted(network, key=lambda job: bool(job.part)) for network in found.values()]
 
 
 def absent_seeds(network: Sequence[Job], seeds: Iterable[int], records: Sequence[SeedRecord]) -> list[int]:
@@ -74,21 +77,21 @@ def announce(
     lines.append(_purpose(jobs[0].scale, bool(changed)))
     if changed:
         lines.append(f"{changes}: rows that this changes have records of their own and are not judged.")
-    together = {network[0].row_hash: network for network in networks(jobs)}
-    for job in jobs:
-        network, part = together[job.row_hash], f", part {job.part}" if job.part else ""
-        name = f"{table or job.table}/{job.row}"
-        if job is not network[0]:
-            first = f"{table or network[0].table}/{network[0].row}"
-            lines.append(f"  {name} on {job.dataset}: the same network as {first}{part}")
-            continue
+    for network in networks(jobs):
+        job, *same = network
         todo = absent_seeds(network, seeds, records)
         kept = _listed(seed for seed in seeds if seed not in todo)
         mark = " (changed)" if job.row_hash in changed else ""
+        first = f"{table or job.table}/{job.row}"
         lines.append(
-            f"  {name} on {job.dataset} [{job.row_hash}]{part}{mark}: "
+            f"  {first} on {job.dataset} [{job.row_hash}]{_of_part(job)}{mark}: "
             f"seeds to run {_listed(todo)}; recorded {kept}"
         )
+        lines += [
+            f"  {table or other.table}/{other.row} on {other.dataset}: "
+            f"the same network as {first}{_of_part(other)}"
+            for other in same
+        ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -114,6 +117,10 @@ def judged(paper: Paper, jobs: Iterable[Job]) -> set[str]:
     }
 
 
+def _of_part(job: Job) -> str:
+    return f", part {job.part}" if job.part else ""
+
+
 def _listed(seeds: Iterable[int]) -> str:
     return ", ".join(map(str, seeds)) or "none"
 
@@ -131,7 +138,7 @@ def run_jobs(
     """Run every seed of every job that ``results`` does not hold yet; with ``fresh``, every seed anew.
 
     Jobs of one network, under several labels or of several parts of its description, run once, under
-    the first label.
+    the first label that is of the whole description, if one is.
 
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded. Options that
     a method does not take stop it before the first.

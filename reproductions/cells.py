@@ -137,17 +137,33 @@ class Tables:
 
 
 def with_errata(cells: Iterable[Cell], errata: Sequence[Erratum]) -> list[Cell]:
-    """The cells, each with the values that errata allow for it, and the erratum that explains its gap."""
+    """The cells, each with the values that an erratum allows for it, and the erratum that explains its gap.
+
+    Raises ``SpecError`` for a cell that is unknown, or that two errata have readings of or explain.
+    """
     cells = list(cells)
-    readings = {id_: values for erratum in errata for id_, values in erratum.readings.items()}
-    explained = {id_: erratum.id for erratum in errata for id_ in erratum.explains}
     ids = [cell.id for cell in cells]
-    known(readings, ids, "erratum readings", "cell")
-    known(explained, ids, "erratum explains", "cell")
+    read, explained = (_by_cell(errata, key, ids) for key in ("readings", "explains"))
+    readings = {id_: erratum.readings[id_] for id_, erratum in read.items()}
+    names = {id_: erratum.id for id_, erratum in explained.items()}
     return [
-        cell.model_copy(update={"readings": readings.get(cell.id, ()), "erratum": explained.get(cell.id, "")})
+        cell.model_copy(update={"readings": readings.get(cell.id, ()), "erratum": names.get(cell.id, "")})
         for cell in cells
     ]
+
+
+def _by_cell(errata: Iterable[Erratum], key: str, ids: Collection[str]) -> dict[str, Erratum]:
+    """Which erratum has each cell among its ``readings`` or ``explains``."""
+    found: dict[str, Erratum] = {}
+    for erratum in errata:
+        where = f"erratum {erratum.id!r}, {key}"
+        known(getattr(erratum, key), ids, where, "cell")
+        for id_ in getattr(erratum, key):
+            if id_ in found:
+                twice = f"cell {id_!r}, which erratum {found[id_].id!r} has as well"
+                raise fault(FILE, where, found=twice, expected="each cell once")
+            found[id_] = erratum
+    return found
 
 
 def refuse_two_values(cells: Iterable[Cell]) -> None:

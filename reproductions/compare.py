@@ -88,7 +88,8 @@ def _print(judgement: Judgement, rows: Mapping[str, Rows], form: Format) -> None
 
 def summary_line(judgement: Judgement) -> str:
     """For example ``8 within, 178 unrun; claims at proxy: 3 of 8 hold, 1 undecided``."""
-    parts = [summary(answer.verdict.word for answer in judgement.cells if answer.verdict)]
+    judged = [(answer.verdict.word, answer.explained) for answer in judgement.cells if answer.verdict]
+    parts = [summary((word for word, _ in judged), (word for word, explained in judged if explained))]
     for scale in ("paper", "proxy"):
         words = [answer.verdict.word for answer in judgement.claims if answer.scale == scale]
         counts = [f"{words.count('holds')} of {len(words)} hold"]

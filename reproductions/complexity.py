@@ -139,7 +139,12 @@ def main(
 ) -> int:
     """Build the networks whose size a paper prints: each size computed, printed, and by kind of layer."""
     one = load_paper(paper)
-    show([size_row(one, cell) for cell in one.cells if cell.metric in SIZES], COLUMNS, form)
+    sizes = [cell for cell in one.cells if cell.metric in SIZES]
+    if not sizes:
+        raise RetableError(
+            f"{paper} prints no sizes of networks; expected a paper whose tables name networks"
+        )
+    show([size_row(one, cell) for cell in sizes], COLUMNS, form)
     return DONE
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
@@ -145,13 +145,18 @@ def run_seed(
 
 def refuse_unknown_part(method: Method, job: Job) -> None:
     """Raise ``SpecError`` when the row is of a part that the network's description does not have."""
-    parts = list(method.parts) if isinstance(method, EmbeddingMethod) else []
+    parts = _parts(method)
     if job.part and job.part not in parts:
         known = f"one of {', '.join(parts)}, or no part" if parts else "no part: only the whole is ranked"
         raise SpecError(
             f"{job.paper}, row {job.row!r} on {job.dataset}: found part {job.part!r} of {job.method}, with "
             f"its options; expected {known}"
         )
+
+
+def _parts(method: Method) -> list[str]:
+    """Names of the parts of the network's description."""
+    return list(method.parts) if isinstance(method, EmbeddingMethod) else []
 
 
 @contextmanager
@@ -231,12 +236,11 @@ def _train(
     file = run_folder(job.row_hash, seed) / "checkpoint.pt"
     identity = f"{job.row_hash}/seed-{seed}"
     resumed = Checkpoint.load(file, identity)
-    if resumed is None:
+    state = resumed or Checkpoint(identity, 0, {}, {}, [], {})
+    if resumed is None or set(state.untrained_parts) != set(_parts(method)):  # older than the parts
         judged = evaluate(method, data.test, data.lists[:1], accelerator, job.recipe.ranking[:1], console)
         before, parts, _ = _sorted_out(judged)
-        state = Checkpoint(identity, 0, {}, {}, [], before.metrics, parts)
-    else:
-        state = resumed
+        state = replace(state, untrained=before.metrics, untrained_parts=parts)
     an_epoch = images_per_epoch(data.labels(), job.recipe)
     total, done = (an_epoch * epochs for epochs in (job.recipe.epochs, state.epoch))
     with progress_bar(console, f"{job.row} seed {seed}", total, done) as bar:

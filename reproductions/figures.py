@@ -8,6 +8,7 @@ import typer
 
 from reproductions.arguments import DataRoot, Device, Dial, Scale, StreetSize
 from retable.cli import DONE, execute
+from retable.errors import RetableError
 
 
 class KindName(StrEnum):
@@ -55,7 +56,7 @@ def main(
     from reproductions.pictures import KINDS, chosen
     from reproductions.selection import data_root, parse_settings, select_jobs
     from reproductions.spec import load_paper
-    from reproductions.trained import Trained
+    from reproductions.trained import load
 
     jobs = select_jobs(
         load_paper(paper),
@@ -68,13 +69,18 @@ def main(
     )
     jobs, kinds = chosen(jobs, kind or [], named=bool(row))
     console = Console(stderr=True)
-    rows = [Trained(job, seed, device, console) for job in jobs]
+    rows = load(jobs, seed, device, console)
     out.mkdir(parents=True, exist_ok=True)
     for name in kinds:
         having = [one for one in rows if KINDS[name].has(one.job)]
+        drawn = 0
         for file, figure in KINDS[name].draw(having, count):
             figure.savefig(out / file)
             typer.echo(out / file)
+            drawn += 1
+        if not drawn and name in (kind or []):
+            labels = ", ".join(one.job.row for one in having)
+            raise RetableError(f"--kind {name}: found no {KINDS[name].shows} in {labels}; name other rows")
     return DONE
 
 

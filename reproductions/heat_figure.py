@@ -24,7 +24,6 @@ from reproductions.tiles import (
     page,
     plain,
     relative,
-    tiles,
 )
 
 
@@ -62,7 +61,7 @@ def heat_figure(images: Sequence[Heated], rows: Sequence[str], title: str) -> Fi
         for axes, word, values in zip(others, words, several, strict=True):
             overlay(axes, one.image, values, norm)
             axes.set_title(word, fontsize="x-small")
-    bar(side, tiles(side, 1, 1), norm, "mean activation, times the map's mean")
+    bar(side, norm, "mean activation, times the map's mean")
     return figure
 
 

@@ -33,7 +33,12 @@ class CellAnswer:
     @property
     def fails(self) -> bool:
         """Whether this speaks against the paper or our code, and no erratum explains it."""
-        return self.verdict is not None and self.verdict.fails and not self.cell.erratum
+        return self.verdict is not None and self.verdict.fails and not self.explained
+
+    @property
+    def explained(self) -> bool:
+        """Whether this speaks against the paper or our code, for a reason that an erratum gives."""
+        return self.verdict is not None and self.verdict.fails and bool(self.cell.erratum)
 
     @property
     def computed(self) -> float:
@@ -52,7 +57,7 @@ class CellAnswer:
             yield self.reason
         if self.verdict is None:
             return
-        if self.cell.erratum and self.verdict.fails:
+        if self.explained:
             yield f"explained by erratum {self.cell.erratum}"
         if self.verdict.exceeds:
             yield "exceeds the printed value"

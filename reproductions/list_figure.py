@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reproductions.tiles import LINE_INCHES, TILE_INCHES, Pixels, page, plain, tiles
+from reproductions.tiles import GAP_INCHES, LINE_INCHES, TILE_INCHES, Pixels, page, plain, tiles
 
 RIGHT, WRONG = "#00a52c", "#ff2020"
 BLOCKS_A_LINE = 2
@@ -49,7 +49,7 @@ def list_figure(queries: Sequence[Listed], length: int, title: str) -> Figure:
     lines = len(queries[0].lists)
     across = min(len(queries), BLOCKS_A_LINE)
     down = -(-len(queries) // across)
-    tall = lines * (TILE_INCHES * height / width + 3 * LINE_INCHES)
+    tall = lines * (TILE_INCHES * height / width + 3 * LINE_INCHES + 2 * GAP_INCHES)
     figure = page(across * (length + 1.3) * (TILE_INCHES + 0.08), down * (tall + LINE_INCHES) + 0.5, title)
     parts: list[SubFigure] = list(figure.subfigures(down, across, squeeze=False).flat)
     for part, query in zip(parts, queries, strict=False):

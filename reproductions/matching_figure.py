@@ -15,7 +15,18 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from reproductions.tiles import TILE_INCHES, Map, Pixels, bar, overlay, page, plain, relative, tiles
+from reproductions.tiles import (
+    GAP_INCHES,
+    TILE_INCHES,
+    Map,
+    Pixels,
+    bar,
+    overlay,
+    page,
+    plain,
+    relative,
+    tiles,
+)
 
 Place: TypeAlias = tuple[float, float]
 
@@ -47,7 +58,7 @@ def matching_figure(
     """
     temperatures = max(len(maps) for maps in confidence.values())
     left, right = 2, len(confidence) * (1 + temperatures)
-    tall = TILE_INCHES * query.shape[0] / query.shape[1] + 0.25
+    tall = TILE_INCHES * query.shape[0] / query.shape[1] + 0.25 + GAP_INCHES
     rows = max(len(marks), 1 + -(-len(attention) // left))
     figure = page((left + right) * (TILE_INCHES + 0.08) + 1.8, rows * tall + 0.6, title)
     parts: NDArray[Any] = figure.subfigures(1, 2, squeeze=False, width_ratios=[left + 0.9, right + 0.9])[0]
@@ -82,7 +93,7 @@ def _attention(
     for (scale, values), axes in zip(attention.items(), grid[1:].flat, strict=False):
         overlay(axes, query, values, norm)
         axes.set_title(f"attention\n{scale}", fontsize="x-small")
-    bar(part, grid, norm, "attention, times uniform")
+    bar(part, norm, "attention, times uniform", beside=grid)
 
 
 def _confidence(
@@ -108,7 +119,7 @@ def _confidence(
                 axes = next(remaining)
                 overlay(axes, other, values[cell], norm)
                 axes.set_title(f"{scale}\nτ = {temperature:g}", fontsize="x-small")
-    bar(part, grid, norm, "matching confidence, times uniform")
+    bar(part, norm, "matching confidence, times uniform", beside=grid)
 
 
 def _highest(confidence: Mapping[str, Mapping[float, Map]], marks: Sequence[Place]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,6 +29,9 @@ SHOWN_HEIGHT = 256
 """Pixels of an image on the page; the width keeps the recipe's ratio."""
 
 LIST_LENGTH = 5
+
+LONGEST_NAME = 255
+"""Bytes of a file name that the usual file systems take."""
 
 Picture = tuple[str, Figure]
 """A file name and what belongs into it."""
@@ -127,10 +131,17 @@ def draw_pair(trained: Trained, pair: Pair) -> Figure:
 
 
 def draw_boxes(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
-    """The images, one a person, that the last row moves most; on the street, how that fits the people."""
+    """The images, one a person, that the last row moves most; on the street, how that fits the people.
+
+    Rows that move none, as they have no transformer, are left out; nothing is drawn where no row moves any.
+    """
+    places = rows[0].people()
+    by_row = [(one, one.transforms(places)) for one in rows]
+    moving = [(one, a) for one, a in by_row if displacement(a).any()]
+    if not moving:
+        return
+    rows, found = [one for one, _ in moving], [a for _, a in moving]
     first, last = rows[0], rows[-1]
-    places = last.people()
-    found = [one.transforms(places) for one in rows]
     moved = displacement(found[-1])
     strongest = one_each(
         [last.other(place).pid for place in places.tolist()], np.argsort(-moved, kind="stable")
@@ -234,23 +245,37 @@ def caption(record: Record) -> str:
 
 
 def heading(rows: Sequence[Trained]) -> str:
-    """Paper, rows, data set, scale, what is turned on the street, and seed."""
+    """Paper, rows, data set, scale, size of the street and what is turned there, and seed."""
     job = rows[0].job
-    labels = " and ".join(one.job.row for one in rows)
-    turned = ""
-    if isinstance(job.data, Street):
-        usual = asdict(DIALS)
-        dials = ((name, value) for name, value in asdict(job.data.dials).items() if value != usual[name])
-        turned = "".join(f", {name} {value:g}" for name, value in dials)
-    paper = job.paper.upper().replace("_", "-")
-    return f"{paper}, {labels} on {job.dataset} (scale {job.scale}{turned}), seed {rows[0].seed}"
+    *others, last = [one.job.row for one in rows]
+    labels = " and ".join([", ".join(others), last] if others else [last])
+    paper, scale = job.paper.upper().replace("_", "-"), ", ".join([f"scale {job.scale}", *_settings(job)])
+    return f"{paper}, {labels} on {job.dataset} ({scale}), seed {rows[0].seed}"
 
 
 def file_name(rows: Sequence[Trained], ending: str) -> str:
-    """For example ``kpm-Baseline+KPM-crosswalk-seed0-query12-match.png``."""
+    """For example ``kpm-Baseline+KPM-crosswalk-street-tiny-seed0-query12-match.png``.
+
+    Labels that are too long for it are cut, and a digest of them follows.
+    """
     job, labels = rows[0].job, "-and-".join(one.job.row for one in rows)
-    name = f"{job.paper}-{labels}-{job.dataset}-seed{rows[0].seed}-{ending}.png"
-    return UNSAFE.sub("-", name).replace(" ", "-")
+    end = "-".join(["", job.dataset, *_settings(job), f"seed{rows[0].seed}", f"{ending}.png"])
+    start, end = (UNSAFE.sub("-", part).replace(" ", "-") for part in (f"{job.paper}-{labels}", end))
+    room = LONGEST_NAME - len(end.encode())
+    if len(start.encode()) > room:
+        digest = f"-{sha256(labels.encode()).hexdigest()[:8]}"
+        start = start.encode()[: room - len(digest)].decode(errors="ignore") + digest
+    return start + end
+
+
+def _settings(job: Job) -> list[str]:
+    """In what the street is not the usual one, for example ``["street tiny", "misalignment 0.8"]``."""
+    if not isinstance(job.data, Street):
+        return []
+    size, usual = job.data.size, asdict(DIALS)
+    sizes = [f"street {size}"] if size != Street().size else []
+    dials = asdict(job.data.dials).items()
+    return sizes + [f"{name} {value:g}" for name, value in dials if value != usual[name]]
 
 
 KINDS = {

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reproductions.places import PROJECT
 from reproductions.recipe import way_name
@@ -74,6 +74,13 @@ class SeedRecord(BaseModel):
     history: list[dict[str, float]]
     provenance: Provenance
     mlflow_run_id: str | None
+
+    @model_validator(mode="after")
+    def _same_parts(self) -> "SeedRecord":
+        if self.parts.keys() != self.untrained_parts.keys():
+            found, before = (", ".join(parts) or "none" for parts in (self.parts, self.untrained_parts))
+            raise ValueError(f"found parts {found} and untrained_parts {before}, expected the same names")
+        return self
 
     def has(self, part: str) -> bool:
         """Whether this part of the description was ranked; the whole, ``""``, always was."""
@@ -167,10 +174,9 @@ def _load(path: Path) -> SeedRecord:
         return SeedRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RetableError(
-            f"{path}: not a record of this version ({where}: {first['msg']}); delete it"
-        ) from error
+        where, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        what = f"{where}: {what}" if where else what
+        raise RetableError(f"{path}: not a record of this version ({what}); delete it") from error
 
 
 def provenance(started: float, device: str, split: dict[str, str]) -> Provenance:

@@ -11,13 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Map: TypeAlias = NDArray[np.floating]
 
 TILE_INCHES = 0.95  # width of an image on the page
-BAR_INCHES = 0.9  # width of a colour bar with its words
+BAR_INCHES = 1.0  # width of a colour bar with its words
+BAR_ASPECT = 40  # its height over its width, without the words
 DPI = 160
 OPACITY = 0.6
 COLOURS = "inferno"
@@ -26,12 +28,14 @@ PAGE_INCHES = 14.0  # that a line of blocks may take
 LABEL_CHARACTERS = 17  # that fit above a tile
 LINE_INCHES = 0.13  # height of a line of small print
 LETTER_INCHES = 0.085  # width of a letter of a title
+GAP_INCHES = 0.08  # above and below tiles and captions
 
 
 def page(width: float, height: float, title: str) -> Figure:
     """An empty page of so many inches, and wide enough for its title."""
     letters = max(map(len, title.splitlines()), default=0)
-    figure = Figure(figsize=(max(width, letters * LETTER_INCHES), height), dpi=DPI, layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=GAP_INCHES)
+    figure = Figure(figsize=(max(width, letters * LETTER_INCHES), height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize="medium")
     return figure
@@ -56,7 +60,7 @@ class Blocks(NamedTuple):
     @classmethod
     def of(cls, count: int, columns: int, tile: tuple[float, float]) -> "Blocks":
         """For ``count`` blocks of so many tiles; a tile's width and height include its words."""
-        width, height = columns * (tile[0] + 0.08) + 0.2, tile[1] + 0.25
+        width, height = columns * (tile[0] + 0.08) + 0.2, tile[1] + LINE_INCHES + 3 * GAP_INCHES
         down = math.ceil(count / max(1, int(PAGE_INCHES / width)))
         across = math.ceil(count / down)
         return cls(down, across, across * width, down * height)
@@ -65,7 +69,7 @@ class Blocks(NamedTuple):
         """The axes of each block, (columns,), below its caption."""
         parts: list[SubFigure] = list(part.subfigures(self.down, self.across, squeeze=False).flat)
         for block, caption in zip(parts, captions, strict=False):
-            block.suptitle(caption, fontsize="x-small")
+            block.suptitle(caption, fontsize="x-small", fontweight="bold")
             yield tiles(block, 1, columns)[0]
 
 
@@ -94,9 +98,15 @@ def relative(values: Map) -> Map:
     return np.asarray(values * values.size)
 
 
-def bar(part: SubFigure | Figure, grid: Any, norm: Normalize, label: str) -> None:
-    """The scale of ``overlay`` beside some axes."""
-    scale = part.colorbar(ScalarMappable(norm, COLOURS), ax=grid, alpha=OPACITY, shrink=0.8, aspect=30)
+def bar(part: SubFigure | Figure, norm: Normalize, label: str, beside: Any = None) -> None:
+    """The scale of ``overlay`` beside some axes, or else in a part of its own."""
+    place: dict[str, Any] = {"ax": beside, "shrink": 0.8, "aspect": 30}
+    if beside is None:
+        own = part.subplots()
+        own.set_box_aspect(BAR_ASPECT)
+        own.set_anchor("W")  # the words stand to the right
+        place = {"cax": own}
+    scale = part.colorbar(ScalarMappable(norm, COLOURS), alpha=OPACITY, **place)
     scale.set_label(label, fontsize="x-small")
     scale.ax.tick_params(labelsize="x-small")
     scale.ax.yaxis.set_major_formatter("{x:g}")

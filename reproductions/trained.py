@@ -1,6 +1,6 @@
 """A finished seed, ready to be asked: its weights, its test images and how its queries were ranked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from protocols import Record
 from protocols.metrics import average_precisions, first_ranks
 from protocols.ranking import Labels, counted, rank_matches
 from reproductions.augment import normalise
-from reproductions.descriptions import TEST_BATCH, describe_all
+from reproductions.descriptions import TEST_BATCH, Descriptions, describe_all
 from reproductions.evaluation import Lists
 from reproductions.execute import Data, artefacts, build, load_data, pick_device, refuse_unknown_part
 from reproductions.jobs import STREET, Job
@@ -38,10 +38,8 @@ class Pair(NamedTuple):
     relation: str
 
 
-class Trained:
-    """One seed of a job: the network in evaluation mode, the images, how its queries were ranked.
-
-    Places are those of images in the list of queries or in the gallery.
+class Network:
+    """One seed's network in evaluation mode, and its images: what all rows of the network share.
 
     Raises:
         RetableError: the seed was not trained on this machine, or its files are gone.
@@ -49,18 +47,49 @@ class Trained:
     """
 
     def __init__(self, job: Job, seed: int, device: str, console: Console) -> None:
-        self.job, self.seed = job, seed
-        self._console = console
-        self._kept = artefacts(job.row_hash, seed)
-        for file in (self._kept.weights, self._kept.ranks):
+        self.seed = seed
+        self.kept = artefacts(job.row_hash, seed)
+        for file in (self.kept.weights, self.kept.ranks):
             if not file.is_file():
                 raise RetableError(_absent(job, seed, file))
         self.device = torch.device(pick_device(device))
         size = job.recipe.height, job.recipe.width
         self.data: Data = load_data(job.data, job.beside, *size, self.device, console)
         network = build(replace(job, weights="none"), seed, self.data.num_pids)
-        self.method: Any = _with_weights(network, self._kept.weights).to(self.device).eval()
-        refuse_unknown_part(self.method, job)
+        self.method: Any = _with_weights(network, self.kept.weights).to(self.device).eval()
+        self._job, self._console = job, console
+
+    @cached_property
+    def described(self) -> Descriptions:
+        """Descriptions of all test images."""
+        images = self.data.test
+        accelerator = make_accelerator(self.device.type, self._job.recipe.precision)
+        with progress_bar(self._console, f"describing by {self._job.row}", len(images)) as bar:
+            return describe_all(self.method, images, accelerator, progress=bar.advance)
+
+
+def load(jobs: Sequence[Job], seed: int, device: str, console: Console) -> list["Trained"]:
+    """One seed of each job; rows of one network share it. Raises what ``Network`` and ``Trained`` do."""
+    networks: dict[str, Network] = {}
+    for job in jobs:
+        if job.row_hash not in networks:
+            networks[job.row_hash] = Network(job, seed, device, console)
+    return [Trained(job, networks[job.row_hash]) for job in jobs]
+
+
+class Trained:
+    """A job with one seed of its network: the images, and how its queries were ranked.
+
+    Places are those of images in the list of queries or in the gallery.
+
+    Raises ``SpecError`` when the row is of a part that the network's description does not have.
+    """
+
+    def __init__(self, job: Job, network: Network) -> None:
+        refuse_unknown_part(network.method, job)
+        self.job, self.seed = job, network.seed
+        self.data, self.method = network.data, network.method
+        self._network = network
 
     def query(self, place: int) -> Record:
         """The query at that place of the list."""
@@ -133,10 +162,7 @@ class Trained:
     @cached_property
     def _distances(self) -> AllPairs | TwoStage:
         """Of queries to the gallery, by the row's part of the description and its way of ranking."""
-        images = self.data.test
-        accelerator = make_accelerator(self.device.type, self.job.recipe.precision)
-        with progress_bar(self._console, f"describing by {self.job.row}", len(images)) as bar:
-            described = describe_all(self.method, images, accelerator, progress=bar.advance)
+        described = self._network.described
         if self.job.part:
             described = described.columns(self.method.parts[self.job.part])
         query, gallery = described.of(self._asked.query), described.of(self._asked.gallery)
@@ -146,7 +172,7 @@ class Trained:
     def _ranks(self) -> Mapping[str, NDArray[np.int64]]:
         """``ends``, ``gallery`` and ``rank`` of ``protocols.ranking.Ranks``, of the row's part."""
         if not self.job.part:
-            with np.load(self._kept.ranks) as ranks:
+            with np.load(self._network.kept.ranks) as ranks:
                 return dict(ranks)
         asked = self._asked
         labels = asked.query_labels, asked.gallery_labels
@@ -169,7 +195,7 @@ class Trained:
         return self.data.lists[0]
 
     def _images(self, places: NDArray[np.int64]) -> Tensor:
-        return normalise(self.data.test[torch.from_numpy(places)].to(self.device))
+        return normalise(self.data.test[torch.from_numpy(places)].to(self._network.device))
 
 
 def shown(record: Record, height: int, width: int) -> NDArray[np.uint8]:

@@ -241,8 +241,15 @@ def seeds_needed(
     return next((n for n in range(2, most + 1) if chance_within(n, noise, edge, gap) >= chance), None)
 
 
-def summary(words: Iterable[Word]) -> str:
-    """Counts in a fixed order, for example ``"46 within, 1 above, 2 below, 3 open"``; never one score."""
-    words = list(words)
+def summary(words: Iterable[Word], explained: Iterable[Word] = ()) -> str:
+    """Counts in a fixed order, for example ``"46 within, 2 below (1 explained), 3 open"``; never one score.
+
+    Args:
+        words: of all cells.
+        explained: of those among them whose gap an erratum explains.
+    """
+    words, explained = list(words), list(explained)
     order: tuple[Word, ...] = ("within", "above", "below", "differs", "open", "unrun")
-    return ", ".join(f"{words.count(word)} {word}" for word in order if word in words)
+    counts = {word: f"{words.count(word)} {word}" for word in order if word in words}
+    counts |= {word: f"{counts[word]} ({explained.count(word)} explained)" for word in set(explained)}
+    return ", ".join(counts.values())

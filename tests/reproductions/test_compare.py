@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from decimal import Decimal
 
 import pytest
 
-from reproductions.compare import cell_row, run_rows
+from reproductions.compare import cell_row, run_rows, summary_line
+from reproductions.conftest import Verdicts
 from reproductions.effects import mechanism_jobs
 from reproductions.judgement import Judgement
 from reproductions.places import PROJECT
@@ -142,6 +144,51 @@ def test_other_rankings_have_a_table_of_their_own(shell, results, form):
     (line,) = (line for line in shown.splitlines() if "market1501 exhaustive" in line)
     assert "Warp = Full w/ all" in line and "31.25 ± 0.00" in line
     assert "beside" not in without
+
+
+def test_a_summary_says_how_many_gaps_are_explained():
+    judgement = Judgement(SONA, [])
+    right = next(a for a in judgement.cells if a.cell.scale == "exact" and a.verdict)
+    misprint = {"printed": "7", "value": Decimal(7)}
+    explained, wrong = (
+        judgement.answer(right.cell.model_copy(update=misprint | {"erratum": erratum}))
+        for erratum in ("E1", "")
+    )
+
+    judgement.cells = [right, explained, wrong]
+
+    assert [answer.fails for answer in judgement.cells] == [False, False, True]
+    assert explained.note == "explained by erratum E1"
+    assert summary_line(judgement).startswith("1 within, 2 differs (1 explained); claims at paper: ")
+
+
+@pytest.mark.parametrize(
+    ("word", "erratum", "outcome", "message"),
+    [
+        ("within", "", None, ""),
+        ("differs", "", pytest.fail, "differs: 3 printed"),
+        ("differs", "E1", pytest.xfail, "differs: 3 printed; explained by erratum E1"),
+        ("below", "E1", pytest.xfail, "below: 3 printed; explained by erratum E1"),
+        (
+            "within",
+            "E1",
+            pytest.fail,
+            "erratum E1 explains a gap that is no longer there: .* of its explains",
+        ),
+        ("above", "E1", pytest.fail, "erratum E1 explains a gap that is no longer there"),
+        ("unrun", "E1", pytest.skip, "unrun: 3 printed"),
+        ("open", "E1", pytest.skip, "open: 3 printed"),
+    ],
+)
+def test_an_explained_gap_is_an_expected_failure_and_a_closed_one_a_failure(word, erratum, outcome, message):
+    words = {}
+    settled = nullcontext() if outcome is None else pytest.raises(outcome.Exception, match=message)
+
+    with settled as caught:
+        Verdicts(words, "the cell", strict=False).settle(word, "3 printed", erratum)
+
+    assert outcome is None or caught.type is outcome.Exception  # an xfail is a kind of failure to pytest
+    assert words == {word: ["the cell"]}
 
 
 def pytest_reproductions(shell, *arguments):

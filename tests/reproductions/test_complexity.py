@@ -18,7 +18,7 @@ from reproductions.judgement import Judgement
 from reproductions.paper import Network
 from reproductions.spec import load_paper
 from reproductions.verdicts import judge_exact
-from retable.errors import SpecError
+from retable.errors import RetableError, SpecError
 
 MINI = Path(__file__).with_name("papers") / "mini"
 TABLE = """
@@ -264,6 +264,11 @@ def test_compare_and_the_command_show_computed_printed_and_word(sizes, capsys):
         assert compared["verdict"] == row["verdict"] == judge_exact(value, cell.printed).word
     kinds = [float(shown["Trunk", "flops"][kind]) for kind in KINDS]
     assert sum(kinds) == pytest.approx(float(shown["Trunk", "flops"]["computed"]), abs=3e-6)
+
+
+def test_a_paper_without_such_tables_says_so():
+    with pytest.raises(RetableError, match="sona prints no sizes of networks"):
+        complexity_module.main("sona")
 
 
 # Table 4 of sc_stn

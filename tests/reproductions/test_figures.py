@@ -1,6 +1,9 @@
 """Matching figures from made-up maps; then the command, on networks trained for an epoch."""
 
 import shutil
+from copy import copy
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from reproductions.box_figure import displacement
+from reproductions.descriptions import describe_all
 from reproductions.jobs import Changes, make_job
 from reproductions.matching_figure import cell_at, matching_figure
+from reproductions.pictures import KINDS, chosen, draw_boxes, file_name, heading, most_different
 from reproductions.records import load_records
 from reproductions.spec import load_paper
 from reproductions.tiles import folded, relative
+from reproductions.trained import load
 from retable.errors import RetableError
 from tests.reproductions.conftest import MINI
 
@@ -165,7 +172,7 @@ def paper(shell, monkeypatch):
     return load_paper("mini", folder.parent)
 
 
-def test_pictures_of_trained_seeds(shell, paper):
+def test_pictures_of_trained_seeds(shell, paper, monkeypatch):
     absent = shell("figures", "mini", "--row", "Pairs")
     assert absent.returncode == 2
     assert 'run python -m reproductions.run mini --row "Pairs" --seed 0' in absent.stderr
@@ -179,33 +186,41 @@ def test_pictures_of_trained_seeds(shell, paper):
     assert sorted(drawn.stdout.split()) == [str(file) for file in files]
     endings = [file.stem.rsplit("-", 1)[1] for file in files]
     assert endings.count("match") == 1 and endings.count("mistake") <= 1
-    both = "mini-Warped-and-Pairs-crosswalk-seed0"
+    both = "mini-Warped-and-Pairs-crosswalk-street-tiny-seed0"
     assert {f"{both}-heat.png", f"{both}-lists.png"} < {file.name for file in files}
-    assert (out / "mini-Warped-crosswalk-seed0-boxes.png").is_file()
+    assert (out / "mini-Warped-crosswalk-street-tiny-seed0-boxes.png").is_file()
     for file in files:
         with Image.open(file) as picture:
             assert picture.width > 500
 
-    pairs, warped, part = (
-        trained(make_job(paper, row, "crosswalk", "proxy")) for row in ("Pairs", "Warped", "Warped, global")
-    )
+    described = []
+
+    def counted(method, *given, **options):
+        described.append(method)
+        return describe_all(method, *given, **options)
+
+    monkeypatch.setattr("reproductions.trained.describe_all", counted)
+    jobs = [make_job(paper, row, "crosswalk", "proxy") for row in ("Pairs", "Warped", "Warped, global")]
+    pairs, warped, part = load(jobs, 0, "cpu", Console(quiet=True))
     pairs_show_what_they_say(pairs)
     scores_are_the_recorded_ones(shell, pairs, warped, part)
     for one in (pairs, warped, part):
         lists_are_the_protocols(one)
+    assert described == [pairs.method, warped.method]  # once a network
     boxes_are_of_the_people_who_are_moved_most(warped)
+    rows_without_a_transformer_are_left_out(warped)
+
+    without = replace(KINDS["boxes"], draw=lambda *_: iter(()))
+    monkeypatch.setitem(KINDS, "boxes", without)
+    assert shell("figures", "mini", "--row", "Warped", "--kind", "boxes").stderr == (
+        "error: --kind boxes: found no learned transform in Warped; name other rows\n"
+    )
 
     weights = next(shell.runs.glob(f"{pairs.job.row_hash}/seed-0/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     damaged = shell("figures", "mini", "--row", "Pairs")
     assert damaged.returncode == 2
     assert f"{weights}: cannot be loaded" in damaged.stderr
-
-
-def trained(job):
-    from reproductions.trained import Trained
-
-    return Trained(job, 0, "cpu", Console(quiet=True))
 
 
 def pairs_show_what_they_say(trained):
@@ -263,9 +278,6 @@ def lists_are_the_protocols(trained):
 
 
 def boxes_are_of_the_people_who_are_moved_most(trained):
-    from reproductions.box_figure import displacement
-    from reproductions.pictures import draw_boxes
-
     ((name, figure),) = draw_boxes([trained], 3)
 
     people = [place for place in range(len(trained.data.split.gallery)) if trained.other(place).pid > 0]
@@ -278,12 +290,22 @@ def boxes_are_of_the_people_who_are_moved_most(trained):
     names = [part.get_suptitle().split()[0] for part in figure.subfigs]
     assert names == [trained.other(place).path.name for place in expected]
     assert f"in the {len(people)} detected boxes" in figure.get_supxlabel()
-    assert name == "mini-Warped-crosswalk-seed0-boxes.png"
+    assert name == "mini-Warped-crosswalk-street-tiny-seed0-boxes.png"
+
+
+def rows_without_a_transformer_are_left_out(trained):
+    still = copy(trained)
+    still.job = replace(trained.job, row="Still")
+    still.transforms = lambda places: np.tile(np.eye(2, 3), (len(places), 1, 1))
+
+    ((name, figure),) = draw_boxes([trained, still], 2)
+
+    assert "Still" not in name + figure.get_suptitle() + figure.get_supxlabel()
+    assert [axes.get_title() for axes in figure.subfigs[0].axes] == ["original", "Warped"]
+    assert not list(draw_boxes([still], 2))
 
 
 def test_rows_and_kinds_that_are_drawn(paper):
-    from reproductions.pictures import chosen
-
     def job(row, dataset="crosswalk"):
         scale = "proxy" if dataset == "crosswalk" else "paper"
         return make_job(
@@ -310,23 +332,53 @@ def test_rows_and_kinds_that_are_drawn(paper):
 
 
 def test_queries_that_differ_most_come_first_and_none_without_a_match():
-    from reproductions.pictures import most_different
-
     precisions = np.array([[10.0, 90.0, np.nan, 50.0, 0.0], [20.0, 10.0, np.nan, 50.0, 100.0]])
 
     assert most_different(precisions, 3) == [4, 1, 0]
     assert most_different(precisions, 10) == [4, 1, 0, 3]
 
 
-def test_the_heading_says_what_is_turned(paper):
-    from types import SimpleNamespace
+def labelled(paper, labels, dataset="crosswalk", **changes):
+    scale = "proxy" if dataset == "crosswalk" else "paper"
+    job = make_job(paper, "Warped", dataset, scale, changes=Changes(**changes))
+    return [SimpleNamespace(job=replace(job, row=label), seed=2) for label in labels]
 
-    from reproductions.pictures import heading
 
-    job = make_job(paper, "Warped", "crosswalk", "proxy", changes=Changes(dials={"misalignment": 0.8}))
+@pytest.mark.parametrize(
+    ("labels", "changes", "title", "name"),
+    [
+        ("A", {"street": "default"}, "A on crosswalk (scale proxy), seed 2", "A-crosswalk-seed2-x.png"),
+        (
+            "AB",
+            {"dials": {"misalignment": 0.8, "occlusion": 0.0}},
+            "A and B on crosswalk (scale proxy, street tiny, misalignment 0.8, occlusion 0), seed 2",
+            "A-and-B-crosswalk-street-tiny-misalignment-0.8-occlusion-0-seed2-x.png",
+        ),
+        (
+            ["A w/o b", "B", "C"],
+            {"dataset": "market1501"},
+            "A w/o b, B and C on market1501 (scale paper), seed 2",
+            "A-w-o-b-and-B-and-C-market1501-seed2-x.png",
+        ),
+    ],
+)
+def test_headings_and_names_say_all_that_pictures_differ_by(paper, labels, changes, title, name):
+    rows = labelled(paper, labels, **changes)
 
-    rows = [SimpleNamespace(job=job, seed=2)] * 2
-    assert heading(rows) == "MINI, Warped and Warped on crosswalk (scale proxy, misalignment 0.8), seed 2"
+    assert heading(rows) == f"MINI, {title}"
+    assert file_name(rows, "x") == f"mini-{name}"
+
+
+@given(st.lists(st.text("Aé+ /\N{SNOWMAN}", min_size=30, max_size=60), min_size=1, max_size=9, unique=True))
+def test_long_names_are_cut_and_stay_different(labels):
+    job = make_job(load_paper("mini", MINI), "Net", "crosswalk", "proxy")
+    rows = [SimpleNamespace(job=replace(job, row=label), seed=0) for label in labels]
+
+    names = [file_name(rows[:some], "heat") for some in range(1, len(rows) + 1)]
+
+    assert all(len(name.encode()) <= 255 for name in names)
+    assert all(name.startswith("mini-") and name.endswith("-seed0-heat.png") for name in names)
+    assert len(set(names)) == len(names)
 
 
 @given(st.lists(st.sampled_from(["Baseline", "SC-STN", "+", " ", "(eps in (0,1))"]), min_size=1).map("".join))

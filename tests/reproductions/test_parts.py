@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from methods import METHODS
@@ -20,7 +21,7 @@ from tests.reproductions.test_compare import BESIDE, GOOD
 from tests.reproductions.test_judgement import recorded
 
 PAPER = load_paper("halves", MINI)
-THREE = ("--row", "Both", "--row", "Upper", "--row", "Lower")
+THREE = ("--row", "Upper", "--row", "Both", "--row", "Lower")
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,12 @@ def test_they_are_trained_once_and_each_shows_its_own_scores(shell, tmp_path):
     assert len({tuple(one.scores(part).values()) for part in ("", "upper", "lower")}) == 3
     assert set(one.parts["upper"]) == set(one.untrained_parts["lower"]) == set(one.metrics)
     assert set(one.beside) == {f"market1501/openreid{part}" for part in ("", " upper", " lower")}
-    assert "table1/Upper on crosswalk: the same network as table1/Both, part upper" in result.stdout
+    announced = [line for line in result.stdout.splitlines() if line.startswith("  table1/")]
+    assert announced[0].startswith(f"  table1/Both on crosswalk [{records[0].row_hash}]: seeds to run 0, 1")
+    assert announced[1:] == [
+        f"  table1/{name} on crosswalk: the same network as table1/Both, part {name.lower()}"
+        for name in ("Upper", "Lower")
+    ]
     assert result.stdout.count("; trained ") == 2
     for row in json.loads(outcome.read_text())["rows"]:
         part = {"Both": "", "Upper": "upper", "Lower": "lower"}[row["row"]]
@@ -155,7 +161,9 @@ def test_a_record_without_the_part_is_not_that_rows(shell):
     assert shell("compare", "halves", "--results", shell.results).returncode == 0
 
 
-def test_what_was_measured_before_training_outlives_an_interruption(shell, monkeypatch):
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_measured_before_training_outlives_an_interruption(shell, monkeypatch, known):
+    """A checkpoint of a time when the method had no parts yet lacks theirs: they are measured then."""
     from reproductions.checkpoint import Checkpoint
 
     save = Checkpoint.save
@@ -167,12 +175,18 @@ def test_what_was_measured_before_training_outlives_an_interruption(shell, monke
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "save", save_and_stop)
         assert shell.run("--seed", 0, paper="halves").returncode == 130
+    if not known:
+        (path,) = shell.runs.glob("*/seed-0/checkpoint.pt")
+        fields = torch.load(path, weights_only=True)
+        assert fields.pop("untrained_parts").keys() == {"upper", "lower"}
+        torch.save(fields, path)
     assert shell.run("--seed", 0, paper="halves").returncode == 0
 
     (resumed,) = load_records(shell.results)
     shell.run("--seed", 0, "--fresh", paper="halves")
     (straight,) = load_records(shell.results)
-    assert (resumed.parts, resumed.untrained_parts) == (straight.parts, straight.untrained_parts)
+    for name in ("metrics", "untrained", "parts", "untrained_parts"):
+        assert getattr(resumed, name) == getattr(straight, name)
 
 
 def test_cells_and_claims_are_judged_by_their_parts():

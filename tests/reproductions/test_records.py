@@ -1,5 +1,7 @@
 """Records: one file a seed, read back as written, refused when damaged."""
 
+import json
+
 import pytest
 
 from reproductions.records import Provenance, SeedRecord, load_records
@@ -94,10 +96,25 @@ def test_records_of_before_parts_are_read(tmp_path):
 
 def test_what_stands_beside_is_of_the_whole_or_of_a_part():
     part, names = {"mAP": 40.0}, ("m", "m global", "m split 0", "m split 0 global", "m globally")
-    one = record(parts={"global": part}, beside={name: {} for name in names})
+    parts = {"global": part}
+    one = record(parts=parts, untrained_parts=parts, beside={name: {} for name in names})
 
     assert list(one.scores_beside("global")) == ["m global", "m split 0 global"]
     assert list(one.scores_beside()) == ["m", "m split 0", "m globally"]
+
+
+def test_a_record_with_parts_that_were_not_measured_untrained_is_refused(tmp_path):
+    parts = {name: {"mAP": 40.0} for name in ("global", "spatial")}
+    path = record(parts=parts, untrained_parts=parts).save(tmp_path)
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"untrained_parts": {}}))
+
+    with pytest.raises(
+        RetableError,
+        match=r"seed-0.json: not a record of this version \(found parts global, spatial and untrained_parts "
+        r"none, expected the same names\); delete it",
+    ):
+        load_records(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"paper": 3}'])

@@ -273,6 +273,8 @@ def test_papers_are_frozen(tiny):
         ('"R-5" = ', '"R-10" = ', ("table1.csv", "'R-5'")),
         ('[[claim]]\nid = "new', '[[claim]]\nid = "new-is-better"\n[[claim]]\nid = "new', ("twice",)),
         ("tiny-table1-Old-street-mAP", "tiny-table1-Old-street-mAp", ("did you mean", "-mAP'")),
+        ('readings = {', 'explains = ["tiny-table1-New-street-mAp"]\nreadings = {',
+         ("erratum 'E1', explains", "cell 'tiny-table1-New-street-mAp'", "did you mean", "-mAP'")),
         ('groups = { "Old"', 'groups = { "Odd"', ("table1", "did you mean 'Old'")),
         ('dataset = "street", metric = "mAP"', 'dataset = "stret", metric = "mAP"',
          ("did you mean 'street'",)),
@@ -310,6 +312,38 @@ def test_errors_in_the_toml_say_where_and_what(tmp_path, old, new, parts):
     message = str(caught.value)
     assert message.startswith("papers/tiny/")
     assert all(part in message for part in parts), message
+
+
+SECOND = """
+[[erratum]]
+id = "E2"
+mark = "unclear"
+source = "section 2"
+printed = "a number"
+follows = "another"
+"""
+
+
+@pytest.mark.parametrize("key", ["readings", "explains"])
+def test_two_errata_on_one_cell_are_refused(tmp_path, key):
+    line = {
+        "readings": 'readings = { "tiny-table1-Old-street-mAP" = ["50.2"] }',
+        "explains": 'explains = ["tiny-table1-New-street-mAP"]',
+    }[key]
+    first = TOML if key in TOML else TOML.replace("readings =", f"{line}\nreadings =")
+    write(tmp_path, first + SECOND + line)
+
+    with pytest.raises(
+        SpecError, match=rf"erratum 'E2', {key}: found cell .*, which erratum 'E1' has as well"
+    ):
+        load_paper("tiny", tmp_path)
+
+
+def test_one_erratum_reads_a_cell_that_another_explains(tmp_path):
+    paper = load_paper("tiny", write(tmp_path, TOML + SECOND + 'explains = ["tiny-table1-Old-street-mAP"]'))
+
+    (cell,) = paper.select(row="Old", metric="mAP")
+    assert (cell.readings, cell.erratum) == (("50.1",), "E2")
 
 
 @pytest.mark.parametrize(

@@ -328,4 +328,5 @@ def test_summaries_count_and_never_score():
     words = [verdict.word for verdict in verdicts]
 
     assert summary(words + words[:1]) == "2 within, 1 unrun"
+    assert summary(["differs", "differs", "below"], ["differs"]) == "1 below, 2 differs (1 explained)"
     assert isinstance(verdicts[0], Verdict)
