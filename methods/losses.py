@@ -1,9 +1,10 @@
 """Losses that several methods share, computed in float32 or better whatever the features come in."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.precision import at_least_float32, without_autocast
@@ -46,6 +47,32 @@ def smoothed_cross_entropy(logits: Tensor, pids: Tensor, epsilon: float) -> Tens
         epsilon: 0 to 1; 0 is the plain cross entropy.
     """
     return F.cross_entropy(at_least_float32(logits), pids, label_smoothing=epsilon)
+
+
+def triplet_and_cross_entropy(
+    features: Mapping[str, Tensor],
+    classifiers: nn.ModuleDict,
+    pids: Tensor,
+    margin: float | Literal["soft"],
+    epsilon: float,
+) -> dict[str, Tensor]:
+    """Batch-hard triplet loss and smoothed cross entropy of each branch of a network, as BDB has it.
+
+    Args:
+        features: branch -> (B, D).
+        classifiers: branch -> what makes logits of its feature.
+        pids: labels 0..K-1, (B,).
+        margin: of the triplet loss.
+        epsilon: of the cross entropy.
+
+    Returns:
+        ``"BRANCH_triplet"`` and ``"BRANCH_ce"`` for each branch.
+    """
+    losses = {}
+    for branch, feature in features.items():
+        losses[f"{branch}_triplet"] = batch_hard_triplet(feature, pids, margin)
+        losses[f"{branch}_ce"] = smoothed_cross_entropy(classifiers[branch](feature), pids, epsilon)
+    return losses
 
 
 def ranked_list(features: Tensor, pids: Tensor, alpha: float, margin: float, temperature: float) -> Tensor:

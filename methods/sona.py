@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from methods import METHODS
 from methods.backbones import bottleneck, build_backbone
 from methods.base import EmbeddingMethod, Options, Unstated
-from methods.losses import batch_hard_triplet, smoothed_cross_entropy
+from methods.losses import triplet_and_cross_entropy
 from retable.errors import SpecError
 
 Place = Literal["layer2", "layer3", "layer4", "global", "local"]
@@ -339,12 +339,10 @@ class SONA(EmbeddingMethod):
 
     def losses(self, images: Tensor, pids: Tensor) -> dict[str, Tensor]:
         """Batch-hard triplet and label-smoothed cross entropy of each branch (section 2.1)."""
-        losses = {}
-        for branch, feature in self.features(images).items():
-            logits = self.classifiers[branch](feature)
-            losses[f"{branch}_triplet"] = batch_hard_triplet(feature, pids, self.options.margin)
-            losses[f"{branch}_ce"] = smoothed_cross_entropy(logits, pids, self.options.label_smoothing)
-        return losses
+        options = self.options
+        return triplet_and_cross_entropy(
+            self.features(images), self.classifiers, pids, options.margin, options.label_smoothing
+        )
 
     def describe(self, images: Tensor) -> Tensor:
         """Global and local feature side by side, float32, (B, 3, H, W) -> (B, global_dim + local_dim)."""
