@@ -187,13 +187,19 @@ class Judgement:
         return by_part
 
     def labels(self, record: SeedRecord) -> list[str]:
-        """Labels of all rows that this record stands for, in printed order: one network may have several."""
-        return [
+        """Labels of all rows that this record stands for, in printed order: one network may have several.
+
+        Where none has scores on the data set, both were named on the command line, and any may be meant.
+        """
+        if record.dataset not in (STREET, *self.paper.datasets):
+            return []
+        same = [
             label
-            for label, row in self.paper.rows.items()
-            if record.dataset in (STREET, *row.datasets)
-            and self._hash(label, record.dataset, record.scale) == record.row_hash
+            for label in self.paper.rows
+            if self._hash(label, record.dataset, record.scale) == record.row_hash
         ]
+        printed = [label for label in same if record.dataset in (STREET, *self.paper.row(label).datasets)]
+        return printed or same
 
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""

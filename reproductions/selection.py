@@ -69,9 +69,13 @@ def select_jobs(
 ) -> list[Job]:
     """One job for each row and data set.
 
+    A row runs where scores of it are printed; where row and data set are both named, on any that the
+    paper has, and is then compared with nothing.
+
     Raises:
         UnknownName: for a row, table or data set that is not the paper's.
         DataError: a data set that is asked for is not there.
+        RetableError: no row has scores printed for a data set.
     """
     labels = select_rows(paper, table, rows)
     known = [*paper_datasets(paper), STREET]
@@ -80,12 +84,19 @@ def select_jobs(
             raise UnknownName(f"data set of {paper.key}", name, known)
     scale = scale or _scale(datasets, root)
     chosen = _on_street(datasets) if scale == "proxy" else _real(paper, datasets, root)
-    return [
+    named = bool(rows and datasets)
+    jobs = [
         make_job(paper, label, dataset, scale, root=root, changes=changes)
         for label in labels
         for dataset in chosen
-        if dataset == STREET or dataset in paper.row(label).datasets
+        if named or dataset == STREET or dataset in paper.row(label).datasets
     ]
+    if not jobs:
+        raise RetableError(
+            f"{paper.key}: found no score of {', '.join(labels)} printed for {', '.join(chosen)}; "
+            "name rows (--row) and data sets (--on) to run them there all the same"
+        )
+    return jobs
 
 
 def parse_settings(option: str, settings: Sequence[str]) -> dict[str, Any]:
