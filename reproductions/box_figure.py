@@ -64,9 +64,7 @@ def box_figure(images: Sequence[Boxed], rows: Sequence[str], title: str, footer:
     lines = max(word.count("\n") for word in words) + 1 + 3  # a title above, a matrix below
     across, down = TILE_INCHES * (view[1] - view[0]) / 2
     layout = Blocks.of(len(images), 1 + len(rows), (across, down * height / width + lines * LINE_INCHES))
-    figure = page(layout.width, layout.height + 0.6 + LINE_INCHES * len(footer.splitlines()), title)
-    if footer:
-        figure.supxlabel(footer, fontsize="x-small")
+    figure = page(layout.width, layout.height + 0.6, title, footer)
     parts = layout.draw(figure, [one.caption for one in images], 1 + len(rows))
     for one, (before, *after) in zip(images, parts, strict=True):
         plain(before, one.image, "original")

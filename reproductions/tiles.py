@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,16 +29,21 @@ PAGE_INCHES = 14.0  # that a line of blocks may take
 LABEL_CHARACTERS = 17  # that fit above a tile
 LINE_INCHES = 0.13  # height of a line of small print
 LETTER_INCHES = 0.085  # width of a letter of a title
+SMALL_LETTER_INCHES = 0.063  # and of small print
 GAP_INCHES = 0.08  # above and below tiles and captions
 
 
-def page(width: float, height: float, title: str) -> Figure:
-    """An empty page of so many inches, and wide enough for its title."""
-    letters = max(map(len, title.splitlines()), default=0)
+def page(width: float, height: float, title: str, footer: str = "") -> Figure:
+    """An empty page of so many inches, and wide enough for its title; the footer's lines are folded to it."""
+    width = max(width, LETTER_INCHES * max(map(len, title.splitlines()), default=0))
+    letters = int(width / SMALL_LETTER_INCHES)
+    small = [part for line in footer.splitlines() for part in textwrap.wrap(line, letters)]
     layout = ConstrainedLayoutEngine(h_pad=GAP_INCHES)
-    figure = Figure(figsize=(max(width, letters * LETTER_INCHES), height), dpi=DPI, layout=layout)
+    figure = Figure(figsize=(width, height + LINE_INCHES * len(small)), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize="medium")
+    if small:
+        figure.supxlabel("\n".join(small), fontsize="x-small")
     return figure
 
 

@@ -116,3 +116,13 @@ def test_boxes_are_shown_whole_up_to_a_limit_and_all_tiles_on_one_scale(a):
         assert top < y or top == pytest.approx(-0.4 * HEIGHT - 0.5)
         assert y < bottom or bottom == pytest.approx(1.4 * HEIGHT - 0.5)
     assert left < -0.5 < WIDTH - 0.5 < right and top < -0.5 < HEIGHT - 0.5 < bottom
+
+
+def test_small_print_is_folded_until_it_fits_the_page():
+    words = "place and size of everybody in the detected boxes, before and after " * 4
+    figure = box_figure([Boxed(photograph(), "", [IDENTITY])], ["one"], "title", words)
+
+    figure.canvas.draw()
+    box = figure._supxlabel.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    assert figure._supxlabel.get_text().split() == words.split()
