@@ -159,21 +159,21 @@ class Verdicts:
     def __init__(self, words: Words, name: str, strict: bool) -> None:
         self.words, self.name, self.strict = words, name, strict
 
-    def settle(self, word: str, reason: str, erratum: str = "") -> None:
+    def settle(self, word: str, reason: str, explained: str = "") -> None:
         """Pass, fail or skip the running test.
 
-        A failure that an erratum explains is expected (xfail), and a number that agrees all the same is a
+        A failure that the paper's data explain is expected (xfail), and what agrees all the same is a
         failure: its gap has closed.
         """
         self.words.setdefault(word, []).append(self.name)
         if word in ("below", "differs", "reversed", "shrinks"):
-            if erratum:
-                pytest.xfail(f"{word}: {reason}; explained by erratum {erratum}")
+            if explained:
+                pytest.xfail(f"{word}: {reason}; explained: {explained}")
             pytest.fail(f"{word}: {reason}", pytrace=False)
-        if erratum and word in ("within", "above"):
+        if explained and word in ("within", "above", "holds"):
             pytest.fail(
-                f"{word}: {reason}; erratum {erratum} explains a gap that is no longer there: take the cell "
-                "out of its explains",
+                f"{word}: {reason}; the paper's data explain a gap that is no longer there ({explained}): "
+                "take it out of them",
                 pytrace=False,
             )
         if word in ("open", "unrun", "undecided"):

@@ -248,6 +248,8 @@ class ClaimEntry(Data):
         source: where the paper says it.
         statement: what it says, in our words.
         tolerance: percentage points that do not count; by default the cells' tolerance.
+        on_street: why it is reversed at scale proxy, where that is understood: nobody has to be told of it
+            again until it is not.
     """
 
     id: str
@@ -259,6 +261,7 @@ class ClaimEntry(Data):
     source: str
     statement: str
     tolerance: Annotated[float, Field(gt=0)] | None = None
+    on_street: str = ""
 
     @model_validator(mode="after")
     def _shape(self) -> "ClaimEntry":
@@ -266,6 +269,8 @@ class ClaimEntry(Data):
             raise ValueError(f"{self.kind} compares two rows, found {len(self.rows)}")
         if self.kind == "monotone" and len(self.rows) < 3:
             raise ValueError("monotone needs three rows or more")
+        if self.on_street and "proxy" not in self.scales:
+            raise ValueError("on_street explains what is tested at scale proxy, which is none of its scales")
         if self.kind == "step" and "proxy" in self.scales:
             raise ValueError("a printed size says nothing about the proxy scale")
         if self.kind in ("peak", "flat") and "proxy" in self.scales and self.tolerance is None:

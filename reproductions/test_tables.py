@@ -32,7 +32,7 @@ def test_cell(
     reason = answer.reason or f"{interval}, edge {verdict.edge:.2f}"
     if cell.scale == "exact":
         reason = f"{cell.printed} printed, {answer.computed:g} computed"
-    verdicts.settle(verdict.word, reason, cell.erratum)
+    verdicts.settle(verdict.word, reason, f"erratum {cell.erratum}" if cell.erratum else "")
     if verdict.word == "above":
         warnings.warn(f"{cell.id} is above: {interval}; look for a leak before cheering", stacklevel=1)
 
@@ -42,7 +42,8 @@ def test_claim(
 ) -> None:
     """What the paper says of its rows against our own runs of them."""
     verdict = judgements[paper.key].answer_claim(claim, scale).verdict
-    verdicts.settle(verdict.word, f"{claim.statement} {verdict.details}")
+    explained = claim.on_street if scale == "proxy" else ""
+    verdicts.settle(verdict.word, f"{claim.statement} {verdict.details}", explained)
 
 
 def test_mechanism(

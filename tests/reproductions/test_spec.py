@@ -268,6 +268,7 @@ def test_papers_are_frozen(tiny):
         ('rows = ["New", "Newer"]', 'rows = ["New"]', ("new-is-better", "rows")),
         ('kind = "step"', 'kind = "monotone"', ("new-is-better", "three rows")),
         ('kind = "step"', 'kind = "bigger"', ("new-is-better", "kind", "'bigger'")),
+        ('kind = "step"', 'kind = "step"\non_street = "why"', ("new-is-better", "on_street explains")),
         ('datasets = ["street"]\n', 'datasets = ["square"]\n', ("new-is-better", "square", "two printed")),
         ('gives = "20.03"', 'give = "20.03"', ("erratum 'E1'", "check", "did you mean 'gives'")),
         ('"R-5" = ', '"R-10" = ', ("table1.csv", "'R-5'")),
