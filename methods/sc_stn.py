@@ -106,7 +106,7 @@ class SCSTNOptions(Options):
         transformer: what warps the map of the spatial branch.
         epsilon: whether SC-STN reads its detection error off each image, or has the same for all.
         epsilon_max: the largest error, or the only one.
-        spatial: what makes a vector of the warped map: the VCN, or one of the six of section 4.4.
+        spatial: what makes a vector of the warped map: the VCN, or one of the five put in its place (4.4).
         kernels: K, kernels for each channel; "fc" widens as many times.
         hidden: outputs of FC1 in the transformer.
         image_size: height and width of the images, on which FC1 and the kernels depend.

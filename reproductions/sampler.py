@@ -79,7 +79,7 @@ def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterat
     Raises:
         RetableError: there are fewer than P identities.
     """
-    of_identity = _by_identity(labels, ids_per_batch)
+    of_identity = _images_of_each(labels, ids_per_batch)
     order = torch.split(torch.randperm(len(of_identity)), ids_per_batch)
     for identities in order[: len(of_identity) // ids_per_batch]:
         yield torch.cat([_draw(of_identity[i], images_per_id) for i in identities])
@@ -99,14 +99,14 @@ def pk_batches_of_all(labels: Tensor, ids_per_batch: int, images_per_id: int) ->
     groups = [
         list(torch.split(images[torch.randperm(len(images))], images_per_id))[: len(images) // images_per_id]
         or [_draw(images, images_per_id)]
-        for images in _by_identity(labels, ids_per_batch)
+        for images in _images_of_each(labels, ids_per_batch)
     ]
     while len(left := [i for i, own in enumerate(groups) if own]) >= ids_per_batch:
         chosen = torch.randperm(len(left))[:ids_per_batch].tolist()
         yield torch.cat([groups[left[i]].pop() for i in chosen])
 
 
-def _by_identity(labels: Tensor, ids_per_batch: int) -> list[Tensor]:
+def _images_of_each(labels: Tensor, ids_per_batch: int) -> list[Tensor]:
     """The images of each identity. Raises ``RetableError`` for fewer identities than a batch has."""
     found = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
     if len(found) < ids_per_batch:

@@ -1,6 +1,6 @@
 """A second look at the transcription of KPM's tables, by what the numbers must be to each other."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from decimal import Decimal
 from itertools import pairwise
 from math import ceil
@@ -15,6 +15,7 @@ from reproductions.errata import faults, recompute
 from reproductions.jobs import STREET, Job, make_job
 from reproductions.paper import PERCENTAGES, Paper, RunScale
 from reproductions.spec import load_paper
+from tests.reproductions.printed import column_sums, sizes
 
 MARKET, CUHK03, DUKE = "market1501/openreid", "cuhk03-merged/openreid", "dukemtmc/openreid"
 FULL = "Baseline+KPM+RSA+HG"
@@ -57,11 +58,7 @@ def values(paper: Paper, row: str, *tables: str) -> dict[tuple[str, str], Decima
     ],
 )
 def test_nothing_was_left_out(kpm, table, rows, cited, proposed):
-    cells = kpm.select(table=table)
-
-    assert len({cell.row for cell in cells}) == rows
-    kinds = Counter(cell.kind for cell in cells)
-    assert (kinds["cited"], kinds["proposed"], kinds["statistic"]) == (cited, proposed, 0)
+    assert sizes(kpm, table) == (rows, cited, proposed, 0)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +73,7 @@ def test_nothing_was_left_out(kpm, table, rows, cited, proposed):
     ],
 )
 def test_columns_add_up_to_what_the_page_adds_up_to(kpm, table, totals):
-    sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for cell in kpm.select(table=table):
-        sums[cell.dataset, cell.metric] += cell.value
-
-    columns = [(column.dataset, column.metric) for column in kpm.table(table).columns.values()]
-    assert [sums[column] for column in columns] == [Decimal(total) for total in totals]
+    assert column_sums(kpm, table) == [Decimal(total) for total in totals]
 
 
 def test_one_number_lost_a_digit_and_all_others_have_one_decimal(kpm):

@@ -1,6 +1,6 @@
 """A second look at the transcription of SC-STN's tables, by what the numbers must be to each other."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from decimal import Decimal
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from reproductions.jobs import STREET, Job, make_job
 from reproductions.paper import PERCENTAGES, Claim, Paper, RunScale
 from reproductions.spec import load_paper
 from reproductions.verdicts import judge_exact
+from tests.reproductions.printed import column_sums, sizes
 
 MARKET, DUKE, MSMT = "market1501", "dukemtmc", "msmt17"
 BASELINE, FULL, NO_TRANSFORMER = "f^g w/o f^s (Baseline)", "Full Model", "Baseline+VCN"
@@ -55,11 +56,7 @@ def values(paper: Paper, row: str) -> dict[tuple[str, str], Decimal]:
     ],
 )
 def test_nothing_was_left_out(sc_stn, table, rows, cited, proposed, statistics):
-    cells = sc_stn.select(table=table)
-
-    assert len({cell.row for cell in cells}) == rows
-    kinds = Counter(cell.kind for cell in cells)
-    assert (kinds["cited"], kinds["proposed"], kinds["statistic"]) == (cited, proposed, statistics)
+    assert sizes(sc_stn, table) == (rows, cited, proposed, statistics)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +68,7 @@ def test_nothing_was_left_out(sc_stn, table, rows, cited, proposed, statistics):
     ],
 )
 def test_columns_add_up_to_what_the_page_adds_up_to(sc_stn, table, totals):
-    sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for cell in sc_stn.select(table=table):
-        sums[cell.dataset, cell.metric] += cell.value
-
-    columns = [(column.dataset, column.metric) for column in sc_stn.table(table).columns.values()]
-    assert [sums[column] for column in columns] == [Decimal(total) for total in totals]
+    assert column_sums(sc_stn, table) == [Decimal(total) for total in totals]
 
 
 @pytest.mark.parametrize(

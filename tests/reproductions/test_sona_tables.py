@@ -1,6 +1,6 @@
 """A second look at the transcription of SONA's tables, by what the numbers must be to each other."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from decimal import Decimal
 from math import sqrt
 
@@ -13,6 +13,7 @@ from reproductions.noise import noise_table
 from reproductions.paper import Cell, Paper
 from reproductions.places import papers
 from reproductions.spec import load_paper
+from tests.reproductions.printed import sizes
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,7 @@ def means(paper: Paper, table: str) -> list[Cell]:
     ],
 )
 def test_nothing_was_left_out(sona, table, rows, cited, proposed, statistics):
-    cells = sona.select(table=table)
-
-    assert len({cell.row for cell in cells}) == rows
-    kinds = Counter(cell.kind for cell in cells)
-    assert (kinds["cited"], kinds["proposed"], kinds["statistic"]) == (cited, proposed, statistics)
+    assert sizes(sona, table) == (rows, cited, proposed, statistics)
 
 
 def test_every_own_score_of_a_table_has_a_deviation_and_no_other_has(sona):
