@@ -85,12 +85,17 @@ def bottleneck(channels: int) -> nn.Module:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill all of ``model`` but its classifier from ``path``.
+    """``load_state`` from a file."""
+    load_state(model, read_state(path), str(path))
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Give all of ``model`` but its classifier the weights ``state``, which come from ``source``.
 
     Raises ``WeightsError`` unless keys and shapes are the model's. Only BN's batch counters may be
     missing: files from before torch 0.4.1 lack them.
     """
-    found = _without_head(_read(path))
+    found = _without_head(state)
     expected = _without_head(model.state_dict())
     complaints = [
         *_first("missing", [k for k in expected if k not in found and "num_batches_tracked" not in k]),
@@ -105,7 +110,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ),
     ]
     if complaints:
-        raise WeightsError(f"{path} holds the weights of another network: {'; '.join(complaints)}")
+        raise WeightsError(f"{source} holds the weights of another network: {'; '.join(complaints)}")
     model.load_state_dict(found, strict=False)
 
 
@@ -181,7 +186,7 @@ def _first(what: str, keys: list[str]) -> list[str]:
     return [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})"] if keys else []
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_state(path: Path) -> Mapping[str, Tensor]:
     """The state dict in a file, bare or under ``"state_dict"`` or ``"model"``; raises ``WeightsError``."""
     from safetensors.torch import load_file
 

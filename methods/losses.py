@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 from methods.precision import at_least_float32, without_autocast
 
+Similarity = Literal["squared distance", "inner product"]
+MeanOver = Literal["violating", "all"]
+
 
 def batch_hard_triplet(features: Tensor, pids: Tensor, margin: float | Literal["soft"] = "soft") -> Tensor:
     """Mean over anchors of the triplet loss with the batch's hardest positive and negative.
@@ -111,6 +114,36 @@ def ranked_list(features: Tensor, pids: Tensor, alpha: float, margin: float, tem
         _weighted(too_far, others & (too_far > 0), 0.0)
         + _weighted(too_near, ~same & (too_near > 0), temperature)
     ).mean()
+
+
+def all_triplets(
+    features: Tensor, pids: Tensor, margin: float, similarity: Similarity, mean_over: MeanOver
+) -> Tensor:
+    """Triplet loss over all triplets (q, p, n) of the batch, on features that are scaled to length 1.
+
+    Suh et al., ECCV 2018, eq. 6 and 7: the mean of max(margin + sim(q, n) - sim(q, p), 0), where sim is the
+    inner product. With squared distances, -|x - y|^2 = 2 <x, y> - 2 takes its place.
+
+    Images q and p are two of one person, n is of another. A batch without such triplets costs nothing.
+    Memory is that of pairs (q, p) x B numbers.
+
+    Args:
+        features: (B, D).
+        pids: labels, (B,).
+        margin: at least 0.
+        similarity: "inner product" as in the paper, or "squared distance" as in its code.
+        mean_over: "all" triplets as in the paper, or those "violating" the margin as in its code.
+    """
+    with without_autocast(features.device):
+        features = F.normalize(at_least_float32(features))
+        sim = features @ features.mT  # (B, B)
+    if similarity == "squared distance":
+        sim = 2 * sim  # the 2 that is subtracted cancels
+    same = pids[:, None] == pids  # (B, B)
+    q, p = (same & ~torch.eye(len(pids), dtype=torch.bool, device=pids.device)).nonzero(as_tuple=True)
+    costs = F.relu(margin + sim[q] - sim[q, p][:, None]).masked_fill(same[q], 0)  # (pairs, B)
+    counted = costs > 0 if mean_over == "violating" else ~same[q]
+    return costs.sum() / counted.sum().clamp_min(1)
 
 
 def _weighted(violations: Tensor, active: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.losses import batch_hard_triplet, ranked_list, smoothed_cross_entropy
+from methods.losses import all_triplets, batch_hard_triplet, ranked_list, smoothed_cross_entropy
+from tests.methods.peak_memory import PeakMemory
 
 MARGINS = ["soft", 0.0, 0.3]
 RLL = (1.2, 0.4, 10.0)  # alpha, margin and temperature of the ranked list loss in its authors' code
@@ -244,3 +245,92 @@ def test_ranked_list_costs_nothing_where_everything_is_in_place():
     loss.backward()
 
     assert loss == 0 and not features.grad.any()
+
+
+def literal_all_triplets(
+    features: Tensor, pids: Tensor, margin: float, similarity: str, mean_over: str
+) -> Tensor:
+    """Equations 6 and 7 of PABR, triplet by triplet."""
+    f = features / features.norm(dim=1, keepdim=True)
+    images = range(len(pids))
+
+    def sim(i: int, j: int) -> Tensor:
+        return f[i] @ f[j] if similarity == "inner product" else -(f[i] - f[j]).square().sum()
+
+    costs = [
+        (margin + sim(q, n) - sim(q, p)).clamp(min=0)
+        for q in images
+        for p in images
+        for n in images
+        if q != p and pids[q] == pids[p] and pids[q] != pids[n]
+    ]
+    counted = [c for c in costs if mean_over == "all" or c > 0]
+    return sum(costs, features.new_zeros(())) / max(len(counted), 1)
+
+
+@given(
+    pids=st.lists(st.integers(0, 3), min_size=1, max_size=9),
+    dim=st.integers(2, 6),
+    seed=st.integers(0, 99),
+    margin=st.sampled_from([0.0, 0.2, 1.0]),
+    similarity=st.sampled_from(["squared distance", "inner product"]),
+    mean_over=st.sampled_from(["violating", "all"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_all_triplets_is_the_triple_loop_in_value_and_gradient(
+    pids, dim, seed, margin, similarity, mean_over
+):
+    torch.manual_seed(seed)
+    features = torch.randn(len(pids), dim, dtype=torch.float64, requires_grad=True)
+    arguments = features, torch.tensor(pids), margin, similarity, mean_over
+
+    loss, expected = (f(*arguments) for f in (all_triplets, literal_all_triplets))
+
+    torch.testing.assert_close(loss, expected)
+    gradient = torch.autograd.grad(loss, features)[0]
+    if expected.requires_grad:
+        torch.testing.assert_close(gradient, torch.autograd.grad(expected, features)[0])
+    else:
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    "pids", [[0, 1, 2, 3], [5, 5, 5, 5], [0]], ids=["no positive", "no negative", "one image"]
+)
+@pytest.mark.parametrize("mean_over", ["violating", "all"])
+def test_batches_without_triplets_cost_nothing(pids, mean_over):
+    features = torch.randn(len(pids), 3, requires_grad=True)
+
+    loss = all_triplets(features, torch.tensor(pids), 0.2, "squared distance", mean_over)
+    loss.backward()
+
+    assert loss.item() == 0
+    assert not features.grad.any()
+
+
+def test_a_margin_on_squared_distances_is_half_as_much_on_inner_products():
+    features, pids = torch.randn(8, 4, dtype=torch.float64), torch.arange(8) % 3
+
+    distances = all_triplets(features, pids, 0.4, "squared distance", "all")
+
+    torch.testing.assert_close(distances, 2 * all_triplets(features, pids, 0.2, "inner product", "all"))
+
+
+def test_all_triplets_are_compared_in_float32_under_autocast():
+    features, pids = torch.randn(8, 4), torch.arange(8) % 3
+
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = all_triplets(features, pids, 0.2, "squared distance", "violating")
+
+    assert torch.equal(loss, all_triplets(features, pids, 0.2, "squared distance", "violating"))
+
+
+def test_all_triplets_keep_pairs_times_images_and_no_more():
+    features, pids = torch.randn(180, 16), torch.arange(180) // 10
+    pairs_times_images = 4 * (180 * 9) * 180  # bytes
+
+    with PeakMemory() as memory:
+        all_triplets(features, pids, 0.2, "squared distance", "violating")
+
+    assert memory.largest == pairs_times_images
+    assert memory.peak < 5 * pairs_times_images
