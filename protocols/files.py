@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from protocols.base import Protocol, Split
+from protocols.base import Part, Protocol, Split
 from protocols.folders import read_lines, why_no_folder
 from retable.errors import Absent, DataError, some
 
@@ -57,6 +57,11 @@ def locate_release(protocol: Protocol, data_root: Path) -> Path:
             "value. Use --scale proxy, or give --data-root the folder of the real data sets"
         )
     return root
+
+
+def lacking(protocol: Protocol, root: Path) -> list[Part]:
+    """What the protocol needs and the release at ``root`` does not have."""
+    return [part for part in protocol.needs if not any((root / name).exists() for name in part.names)]
 
 
 def read(protocol: Protocol, root: Path) -> tuple[Split, ...]:

@@ -20,6 +20,9 @@ DataRoot: TypeAlias = Annotated[
 StreetSize: TypeAlias = Annotated[
     str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
 ]
+PoseWeights: TypeAlias = Annotated[
+    str | None, typer.Option(help="file of OpenPose's weights, for rows that start from them")
+]
 Dial: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(help="KEY=VALUE in 0..1, a dial of the street, e.g. misalignment=0.3; may be repeated"),

@@ -63,6 +63,7 @@ class Tables:
         datasets = (NO_DATASET,) if table.networks else self.datasets
         known((column.dataset for column in table.columns.values()), datasets, where, "data set")
         known((*table.over, *table.over.values()), table.networks, f"{where}, over", "row")
+        known(table.rows.values(), self.rows, f"{where}, rows", "row")
         seen: set[str] = set()
         labels: set[str] = set()
         for file in table.files:
@@ -79,6 +80,7 @@ class Tables:
                 found = f"no column {header!r}{near(header, seen)}"
                 raise fault(FILE, where, found=found, expected=f"it in {' or '.join(table.files)}")
         known(table.groups, labels, f"{where}, groups", "row")
+        known(table.rows, labels, f"{where}, rows", "row")
         known(table.networks, labels, f"{where}, networks", "row")
 
     def _entry(self, name: str, table: Table, group: str, entry: Entry) -> Iterator[Cell]:
@@ -93,27 +95,30 @@ class Tables:
     def _cell(self, name: str, table: Table, group: str, entry: Entry) -> Cell:
         kind, metric = self._kind(table, entry), _metric(table, entry)
         _refuse_unknown_size(table, entry, metric)
-        dataset = table.columns[entry.column].dataset
+        column, label = table.columns[entry.column], table.rows.get(entry.row, entry.row)
+        dataset, setting = column.dataset, column.setting or table.setting
+        own = self.rows[label] if kind == "proposed" else None
         runs = table.cited_runs if kind == "cited" else table.runs
         judged = kind == "proposed" and metric in PERCENTAGES and table.scale == "paper"
+        compared = judged and not (own and own.incomparable)
         step = Decimal(1).scaleb(-decimals(entry.printed))
         return Cell(
-            id=_id(self.folder.name, name, table, entry, dataset, metric),
+            id=_id(self.folder.name, name, table, entry, dataset, setting, metric),
             paper=self.folder.name,
             table=name,
-            row=entry.row,
+            row=label,
             group=group,
             dataset=dataset,
-            setting=table.setting,
+            setting=setting,
             metric=metric,
             printed=entry.printed,
             value=number(entry.printed),
             std=entry.spread,
             runs=runs,
             kind=kind,
-            method=self.rows[entry.row].method if kind == "proposed" else "",
+            method=own.method if own else "",
             scale=table.scale,
-            tolerance=tolerance(usual_noise(dataset, metric), runs) if judged else None,
+            tolerance=tolerance(usual_noise(dataset, metric), runs) if compared else None,
             resolution=max(table.resolution, step) if judged and table.resolution else step,
             spread=table.spread,
             bold=entry.bold,
@@ -123,7 +128,7 @@ class Tables:
         where = (entry.file, f"row {entry.row!r}")
         if table.metrics or table.networks:
             return "statistic"
-        if entry.row in self.rows:
+        if entry.row in table.rows or entry.row in self.rows:
             return "proposed"
         if entry.row not in self.cited:
             labels = [*self.rows, *self.cited]
@@ -193,9 +198,11 @@ def refuse_impossible(
         raise fault(FILE, f"anomaly {id_!r}", found=found_, expected="one that does")
 
 
-def _id(paper: str, name: str, table: Table, entry: Entry, dataset: str, metric: str) -> str:
+def _id(paper: str, name: str, table: Table, entry: Entry, dataset: str, setting: str, metric: str) -> str:
+    """The row as it is printed; the setting unless it is the usual one, or the data set's name says it."""
     row = "" if table.metrics else entry.row  # such a row is its metric
-    setting = table.setting if table.setting not in ("single-query", "-") else ""
+    if setting in ("single-query", "-") or dataset.endswith(f"/{setting}"):
+        setting = ""
     dataset = "" if dataset == NO_DATASET else dataset
     return "-".join(part.replace(" ", "_") for part in (paper, name, row, dataset, setting, metric) if part)
 

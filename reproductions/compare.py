@@ -12,7 +12,7 @@ from reproductions.claims import blunt_cells
 from reproductions.effects import MechanismVerdict
 from reproductions.judgement import CellAnswer, ClaimAnswer, Judgement
 from reproductions.places import RESULTS
-from reproductions.records import SeedRecord, existing, judged_by, load_records
+from reproductions.records import ScoreKey, SeedRecord, existing, judged_by, load_records
 from reproductions.spec import load_paper, paper_keys
 from reproductions.transcript import number
 from reproductions.verdicts import confirmed, summary, surprise, usual_noise
@@ -104,23 +104,23 @@ def summary_line(judgement: Judgement) -> str:
 
 
 def run_rows(judgement: Judgement, records: Sequence[SeedRecord]) -> list[dict[str, object]]:
-    """One network's seeds by ``RUN_COLUMNS``, a line for each part of the description that a row is of."""
-    return [
-        _run_row(judgement, label, part, one) for part, (label, one) in _shown(judgement, records).items()
-    ]
+    """One network's seeds by ``RUN_COLUMNS``, a line for each way in which rows of it are judged."""
+    return [_run_row(judgement, label, key, one) for key, (label, one) in _shown(judgement, records).items()]
 
 
-def _run_row(judgement: Judgement, label: str, part: str, records: Sequence[SeedRecord]) -> dict[str, object]:
-    """Mean and sample deviation of a part's scores, cost and provenance."""
+def _run_row(
+    judgement: Judgement, label: str, key: ScoreKey, records: Sequence[SeedRecord]
+) -> dict[str, object]:
+    """Mean and sample deviation of some of the scores, cost and provenance."""
     one = records[0]
     row: dict[str, object] = one.model_dump(include={"dataset", "scale", "row_hash"})
-    row |= {"row": label, "judged_by": judged_by(one.identity, part)}
+    row |= {"row": label, "judged_by": judged_by(one.identity, key)}
     row["note"] = "" if judgement.is_present(one) else "changed: not judged"
     row["seeds"] = len(records)
     for name in ("mAP", "mAP_trapezoid", "rank1", "rank5", "rank10"):
-        row[name] = mean_and_deviation([record.scores(part)[name] for record in records])
-    untrained = [record.untrained_scores(part)["rank1"] for record in records]
-    row["untrained_rank1"] = mean_and_deviation(untrained)
+        row[name] = mean_and_deviation([record.scores(key)[name] for record in records])
+    untrained = filter(None, (record.untrained_scores(key) for record in records))
+    row["untrained_rank1"] = mean_and_deviation([metrics["rank1"] for metrics in untrained])
     seconds = [sum(entry["seconds"] for entry in record.history) for record in records]
     row["train_seconds"] = f"{fmean(seconds):.0f}"
     row["device"] = " / ".join(dict.fromkeys(record.provenance.device for record in records))
@@ -131,12 +131,18 @@ def _run_row(judgement: Judgement, label: str, part: str, records: Sequence[Seed
 def beside_rows(
     judgement: Judgement, records: Sequence[SeedRecord], parts: Collection[str] | None = None
 ) -> list[dict[str, object]]:
-    """The same seeds under each other protocol and ranking by ``BESIDE_COLUMNS``; of some parts if given."""
+    """The same seeds under each other protocol and ranking that no row is judged by, by ``BESIDE_COLUMNS``.
+
+    Of some parts of the description if given.
+    """
+    shown = _shown(judgement, records)
+    rows_have = {key.beside for key in shown}
     return [
-        _beside_row(label, name, of_part)
-        for part, (label, of_part) in _shown(judgement, records).items()
-        if parts is None or part in parts
-        for name in dict.fromkeys(name for record in of_part for name in record.scores_beside(part))
+        _beside_row(label, name, having)
+        for key, (label, having) in shown.items()
+        if not key.beside and (parts is None or key.part in parts)
+        for name in dict.fromkeys(name for record in having for name in record.scores_beside(key.part))
+        if name not in rows_have
     ]
 
 
@@ -150,10 +156,12 @@ def _beside_row(label: str, name: str, records: Sequence[SeedRecord]) -> dict[st
     }
 
 
-def _shown(judgement: Judgement, records: Sequence[SeedRecord]) -> dict[str, tuple[str, list[SeedRecord]]]:
-    """One network's seeds by part of the description: label of its rows, and the records that have it."""
-    labels = {part: label for one in reversed(records) for part, label in judgement.shown(one).items()}
-    return {part: (label, [one for one in records if one.has(part)]) for part, label in labels.items()}
+def _shown(
+    judgement: Judgement, records: Sequence[SeedRecord]
+) -> dict[ScoreKey, tuple[str, list[SeedRecord]]]:
+    """One network's seeds by which scores rows have: label of those rows, and the records that have them."""
+    labels = {key: label for one in reversed(records) for key, label in judgement.shown(one).items()}
+    return {key: (label, [one for one in records if one.has(key)]) for key, label in labels.items()}
 
 
 def mean_and_deviation(scores: Sequence[float]) -> str:

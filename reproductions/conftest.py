@@ -119,8 +119,9 @@ def _jobs_of(session: pytest.Session) -> dict[str, list[Job]]:
             case {"paper": Paper() as paper, "mechanism": Mechanism() as mechanism}:
                 jobs[paper.key] += mechanism_jobs(paper, mechanism).values()
     for key, rows in wanted.items():
-        jobs[key] += [make_job(PAPERS[key], *row, root=root) for row in sorted(rows)]
-    return jobs
+        made = (make_job(PAPERS[key], *row, root=root) for row in sorted(rows))
+        jobs[key] += [job for job in made if not job.lacks_pose]  # no option here names the file
+    return {key: own for key, own in jobs.items() if own}
 
 
 def _arguments(items: Iterable[pytest.Item]) -> Iterator[Mapping[str, object]]:

@@ -7,8 +7,6 @@ room for them they stay there, else in memory, else in a file that is mapped int
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,8 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import EmbeddingMethod, PairMethod
+from protocols.base import Pooling
+from protocols.pooling import Groups, pool
 from reproductions.augment import normalise
-from reproductions.images import SHARE_OF_FREE_MEMORY
+from reproductions.images import Images
+from reproductions.memory import SHARE_OF_FREE_MEMORY, available_memory
 from reproductions.places import cache
 from retable.errors import RetableError
 
@@ -88,10 +89,27 @@ class Descriptions:
         """A stretch of descriptions that are one vector each, (D,) -> (d,); nothing is copied."""
         return Descriptions({_ALONE: self._stored[_ALONE][:, part]}, self._device, self._order, self.mapped)
 
+    def pooled(self, groups: Groups, how: Pooling) -> "Descriptions":
+        """Descriptions that are one vector each, (D,), pooled into one of length 1 for each group.
+
+        Args:
+            groups: of all images that are stored, in their order.
+            how: see ``protocols.pooling``.
+
+        Raises:
+            InputError: a description is 0 or not finite, or those of a group cancel each other.
+        """
+        rows = pool("descriptions", self._stored[_ALONE], groups, how)
+        return Descriptions({_ALONE: rows}, self._device)
+
     @property
     def width(self) -> int:
         """D, of descriptions that are one vector each."""
         return self._stored[_ALONE].shape[1]
+
+    def vectors(self) -> Tensor:
+        """All of them on the device, (N, D), of descriptions that are one vector each; to be read only."""
+        return self._rows_of(self._stored[_ALONE], self._order)
 
     def rows(self, which: slice | Tensor) -> Described:
         """Some rows of the list on the device, to be read only.
@@ -118,9 +136,10 @@ class Descriptions:
 @torch.inference_mode()
 def describe_all(
     method: AnyMethod,
-    images: Tensor,
+    images: Images,
     accelerator: Accelerator,
     *,
+    count: int | None = None,
     progress: Callable[[int], object] = lambda _: None,
     place: Place | None = None,
 ) -> Descriptions:
@@ -130,8 +149,9 @@ def describe_all(
 
     Args:
         method: put into evaluation mode.
-        images: (N, 3, H, W) uint8, one or more, on any device.
+        images: (N, 3, H, W) uint8, one or more, on any device or in their files.
         accelerator: device and precision.
+        count: describe only the first so many of the images.
         progress: called with the number of images of each batch.
         place: where to store; unless given, the first of ``"device"``, ``"memory"`` and ``"disk"`` (below
             ``reproductions.places.cache()``) that has room.
@@ -141,13 +161,14 @@ def describe_all(
     """
     method.eval()
     stored: dict[str, Tensor] = {}
-    for start in range(0, len(images), TEST_BATCH):
-        batch = images[start : start + TEST_BATCH]
+    count = len(images) if count is None else count
+    for start in range(0, count, TEST_BATCH):
+        batch = images[start : min(start + TEST_BATCH, count)]
         with accelerator.autocast():
             described = _by_name(method.describe(normalise(batch.to(accelerator.device))))
         if not stored:
-            place = place or _place_for(described, len(images), accelerator.device)
-            stored = _allocate(described, len(images), accelerator.device, place)
+            place = place or _place_for(described, count, accelerator.device)
+            stored = _allocate(described, count, accelerator.device, place)
         for name, tensor in described.items():
             stored[name][start : start + len(batch)] = tensor
         progress(len(batch))
@@ -201,21 +222,3 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def _row_bytes(tensor: Tensor) -> int:
     return int(np.prod(tensor.shape[1:])) * tensor.element_size()
-
-
-def available_memory() -> int:
-    """Bytes that this process can take without swapping, as far as the system tells."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with suppress(OSError):  # Linux: what is free, and what file caches would give back
-        limits.append(1024 * _numbers(Path("/proc/meminfo"))["MemAvailable:"])
-    with suppress(OSError, ValueError):  # a container's limit, if there is one ("max" is none)
-        group = Path("/sys/fs/cgroup")
-        limit, taken = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        limits.append(limit - taken + _numbers(group / "memory.stat")["inactive_file"])
-    return max(0, min(limits))
-
-
-def _numbers(table: Path) -> dict[str, int]:
-    """The first two columns of a table of the kernel's."""
-    rows = (line.split() for line in table.read_text(encoding="ascii").splitlines())
-    return {row[0]: int(row[1]) for row in rows}

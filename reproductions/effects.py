@@ -119,7 +119,7 @@ class Trial:
         self.records = {
             key: [
                 record
-                for seed, record in serving(job.part, recorded.get(job.row_hash, {})).items()
+                for seed, record in serving(job.key, recorded.get(job.row_hash, {})).items()
                 if seeds is None or seed in seeds
             ]
             for key, job in self.jobs.items()
@@ -132,13 +132,14 @@ class Trial:
 
     def scores(self, row: str, level: float, metric: str) -> dict[int, float]:
         """``{seed: score}``; mAP is the protocol's headline average precision."""
-        part = self.jobs[row, level].part
-        return {one.seed: one.scores(part)[_named(one, metric)] for one in self.records[row, level]}
+        key = self.jobs[row, level].key
+        return {one.seed: one.score(key, metric) for one in self.records[row, level]}
 
     def untrained(self, row: str, level: float, metric: str) -> dict[int, float]:
-        """The same before the first step."""
-        part = self.jobs[row, level].part
-        return {one.seed: one.untrained_scores(part)[_named(one, metric)] for one in self.records[row, level]}
+        """The same before the first step; nothing for scores that are not measured then."""
+        key = self.jobs[row, level].key
+        before = {one.seed: (one, one.untrained_scores(key)) for one in self.records[row, level]}
+        return {seed: found[_named(one, metric)] for seed, (one, found) in before.items() if found}
 
 
 def mechanism_jobs(

@@ -7,28 +7,29 @@ A trained method and a release on disk are all it takes::
         print(judged.name, judged.result.metrics["mAP"])
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor
 
 from methods.base import EmbeddingMethod, Method, PairMethod
 from protocols import PROTOCOLS, Protocol, Record, Split
 from protocols import evaluate as judge
 from protocols.files import read
+from protocols.pooling import Groups
 from protocols.ranking import Labels
 from protocols.results import Result
 from reproductions.descriptions import AnyMethod, Descriptions, describe_all
-from reproductions.images import decode
-from reproductions.pair_ranking import AllPairs, Progress, TwoStage, ranked_by, seconds_for_all
+from reproductions.images import Images, decode
+from reproductions.pair_ranking import AllPairs, Progress, ranked_by, seconds_for_all
 from reproductions.recipe import Way, way_name
+from reproductions.records import RERANKED, score_name
 from retable.errors import RetableError, SpecError, UnknownName
 from retable.progress import progress_bar
 
@@ -48,13 +49,17 @@ def labels_of(records: Sequence[Record]) -> Labels:
 class Lists:
     """What one protocol asks about a pool of test images.
 
+    A record stands where its first image does.
+
     Attributes:
         protocol: whose rules judge.
-        query: (Q,) int64 places in the pool.
+        query: (Q,) int64 places of records in the pool.
         gallery: (G,) likewise.
         query_labels: of the Q queries, as this protocol has them.
-        gallery_labels: of the G gallery images.
+        gallery_labels: of the G gallery records.
         split: its name, where the protocol has several.
+        records: (N,) int64 place of the record that each image of the pool belongs to, -1 for images that
+            this protocol does not ask about; None where every record is one image.
     """
 
     protocol: Protocol
@@ -63,6 +68,14 @@ class Lists:
     query_labels: Labels
     gallery_labels: Labels
     split: str = ""
+    records: NDArray[np.int64] | None = None
+
+    @property
+    def images(self) -> int:
+        """How many of the pool's first images hold all that this protocol asks about."""
+        if self.records is not None:
+            return int(np.flatnonzero(self.records >= 0)[-1]) + 1
+        return int(max(self.query.max(), self.gallery.max())) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +84,7 @@ class Judged:
 
     Attributes:
         protocol: name of the protocol that judged.
-        way: ``"exhaustive"`` or, for example, ``"top-75"``; empty for embedding methods.
+        way: ``"exhaustive"`` or, for example, ``"top-75"``; of embedding methods ``RERANKED`` or empty.
         result: the numbers.
         part: name of the part of the description that was ranked; empty for the whole.
     """
@@ -88,85 +101,127 @@ class Judged:
 
     def named(self, protocol: str) -> str:
         """The same with another name for the protocol."""
-        return " ".join(filter(None, (protocol, self.part, self.way)))
+        return score_name(protocol, self.part, self.way)
 
 
-def pool(judges: Sequence[tuple[Protocol, Split]]) -> tuple[tuple[Record, ...], tuple[Lists, ...]]:
+def pool(judges: Sequence[tuple[Protocol, Split]]) -> tuple[tuple[Path, ...], tuple[Lists, ...]]:
     """The test images of several protocols, each file once, and what each protocol asks about them.
 
     Args:
         judges: protocols of one release, each with the split that it judges.
 
     Returns:
-        Records to decode, in order of their first appearance (queries, then gallery), and ``Lists`` in
-        the order of ``judges``.
+        Files to decode, in order of their first appearance (queries, then gallery; those of a record
+        together), and ``Lists`` in the order of ``judges``.
 
     Raises:
-        RetableError: a record has several images, whose descriptions would have to be pooled.
+        RetableError: an image belongs to two records that a protocol asks about.
     """
     places: dict[Path, int] = {}
-    records: list[Record] = []
+    for _, split in judges:
+        for record in (*split.query, *split.gallery):
+            for path in record.images():
+                places.setdefault(path, len(places))
+    return tuple(places), tuple(_asked(protocol, split, places) for protocol, split in judges)
 
-    def place(record: Record) -> int:
-        if record.frames:
-            raise RetableError(f"{record.path}: {len(record.frames)} images, expected one a record")
-        if record.path not in places:
-            places[record.path] = len(records)
-            records.append(record)
-        return places[record.path]
 
-    lists = tuple(
-        Lists(
-            protocol,
-            np.array([place(record) for record in split.query], np.int64),
-            np.array([place(record) for record in split.gallery], np.int64),
-            labels_of(split.query),
-            labels_of(split.gallery),
-            split.name,
-        )
-        for protocol, split in judges
+def _asked(protocol: Protocol, split: Split, places: Mapping[Path, int]) -> Lists:
+    """What a protocol asks about a pool in which files have these places."""
+
+    def first(records: Sequence[Record]) -> NDArray[np.int64]:
+        return np.array([places[record.images()[0]] for record in records], np.int64)
+
+    asked = (*split.query, *split.gallery)
+    return Lists(
+        protocol,
+        first(split.query),
+        first(split.gallery),
+        labels_of(split.query),
+        labels_of(split.gallery),
+        split.name,
+        _records(asked, places) if any(record.frames for record in asked) else None,
     )
-    return tuple(records), lists
+
+
+def _records(records: Sequence[Record], places: Mapping[Path, int]) -> NDArray[np.int64]:
+    """See ``Lists.records``; raises ``RetableError`` for an image of two records."""
+    found = np.full(len(places), -1, np.int64)
+    for paths in dict.fromkeys(record.images() for record in records):
+        images = np.array([places[path] for path in paths], np.int64)
+        if (found[images] >= 0).any():
+            path = paths[int(np.argmax(found[images] >= 0))]
+            raise RetableError(f"{path}: in two records, expected it in one tracklet or multi-query alone")
+        found[images] = images[0]
+    return found
 
 
 def evaluate(
     method: Method,
-    images: Tensor,
+    images: Images,
     lists: Sequence[Lists],
     accelerator: Accelerator,
     ways: Sequence[Way] = ("all",),
     console: Console | None = None,
+    *,
+    reranked: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> list[Judged]:
     """Describe the pool once, rank it for every list and judge each ranking by its protocol's rules.
 
     Where a method's descriptions have ``parts``, each is ranked like the whole, from the same descriptions.
+    Descriptions of the images of a record are pooled into one of length 1 by the protocol's ``pooling``.
+    Re-ranking is that of ``protocols.evaluate``: without junk, by the cosine.
 
     The first way always runs. Scoring all pairs as a further way is left out of a list where it would
     take longer than ``LONGEST_SECONDS`` here, by a timed sample; ``console`` says so.
 
     Args:
         method: an embedding method, or one that scores pairs.
-        images: (N, 3, H, W) uint8, the pool.
+        images: the pool, (N, 3, H, W) uint8 or files.
         lists: what is asked about it, see ``pool``.
         accelerator: device and precision.
         ways: how a pair method ranks; an embedding method has one way.
         console: where progress, and what is left out, is shown; None shows nothing.
+        reranked: names of results to make after re-ranking as well, see ``Judged.name``.
+        known: names of results that are not wanted.
 
     Returns:
         For each list in turn, one result for each way that ran, in the order of ``ways``, or the whole
-        description's and then one for each part, in the method's order.
+        description's and then one for each part, in the method's order, each followed by its re-ranked one.
 
     Raises:
         RetableError: descriptions have room nowhere.
-        SpecError: a part is no stretch of the description.
+        SpecError: a part is no stretch of the description; or the method cannot be re-ranked, or cannot
+            describe records of several images.
         InputError: the method gave a distance that is not a number.
     """
+    refuse_lists(method, lists, reranked)
     scorer = cast(AnyMethod, method)
-    with _bar(console, "describing", len(images)) as advance:
-        described = describe_all(scorer, images, accelerator, progress=advance)
-    return [
-        judged for asked in lists for judged in _judge_list(scorer, described, asked, tuple(ways), console)
-    ]
+    count = max(asked.images for asked in lists)
+    with _bar(console, "describing", count) as advance:
+        described = describe_all(scorer, images, accelerator, count=count, progress=advance)
+    if isinstance(scorer, EmbeddingMethod):
+        wanted = Wanted(frozenset(reranked), frozenset(known))
+        found = [_judge_embedding(scorer, described, asked, wanted, console) for asked in lists]
+    else:
+        found = [_judge_pairs(scorer, described, asked, tuple(ways), console) for asked in lists]
+    return [judged for of_list in found for judged in of_list]
+
+
+def refuse_lists(method: Method, lists: Sequence[Lists], reranked: Collection[str] = ()) -> None:
+    """Raise ``SpecError`` when a method has no vectors to pool, or none whose distance re-ranking takes."""
+    name = type(method).__name__
+    several = [asked.protocol.name for asked in lists if asked.records is not None]
+    if several and not isinstance(method, EmbeddingMethod):
+        raise SpecError(
+            f"{name} on {several[0]}: found records of several images, whose descriptions are pooled; "
+            "expected a method that describes an image by one vector"
+        )
+    if reranked and getattr(type(method), "distance", None) is not EmbeddingMethod.distance:
+        raise SpecError(
+            f"{name}: found a distance of its own, and re-ranking goes by that of plain vectors; expected no "
+            f"rerank = true for its rows, which asks for {next(iter(reranked))!r}"
+        )
 
 
 def evaluate_release(
@@ -204,20 +259,23 @@ def evaluate_release(
     splits = {found.name: found for found in read(rules, root)}
     if split not in splits:
         raise UnknownName("split", split, splits)
-    records, lists = pool([(rules, splits[split])])
-    with _bar(console, "decoding", len(records)) as advance:
-        images = decode(records, height, width, accelerator.device, advance)
+    files, lists = pool([(rules, splits[split])])
+    with _bar(console, "decoding", len(files)) as advance:
+        images = decode(files, height, width, accelerator.device, advance)
     return evaluate(method, images, lists, accelerator, ways, console)
 
 
-def _judge_list(
-    method: AnyMethod, described: Descriptions, asked: Lists, ways: tuple[Way, ...], console: Console | None
+class Wanted(NamedTuple):
+    """Which results of embedding methods are made, by name: re-ranked ones, and which others are not."""
+
+    reranked: frozenset[str]
+    known: frozenset[str]
+
+
+def _judge_pairs(
+    method: PairMethod, described: Descriptions, asked: Lists, ways: tuple[Way, ...], console: Console | None
 ) -> Iterator[Judged]:
     """Each way's result, unless it is left out."""
-    if isinstance(method, EmbeddingMethod):
-        for part, stretch in {"": slice(None), **_checked_parts(method, described.width)}.items():
-            yield _judge_part(method, described.columns(stretch), asked, part, console)
-        return
     query, gallery = described.of(asked.query), described.of(asked.gallery)
     name = asked.protocol.name
     for way in ways:
@@ -229,17 +287,56 @@ def _judge_list(
         scored = len(gallery) if way == "all" else min(way, len(gallery))
         with _bar(console, f"ranking {name} {way_name(way)}", len(query), scored) as advance:
             distances = ranked_by(way, method, query, gallery, progress=advance)
-            yield Judged(name, way_name(way), _judge(asked, distances))
+            yield Judged(name, way_name(way), _judge(asked, distances=distances))
 
 
-def _judge_part(
-    method: EmbeddingMethod, described: Descriptions, asked: Lists, part: str, console: Console | None
-) -> Judged:
-    """The result of one part of the descriptions, or of the whole; ``described`` holds its columns alone."""
-    query, gallery, name = described.of(asked.query), described.of(asked.gallery), asked.protocol.name
-    with _bar(console, f"ranking {name} {part}".strip(), len(query), len(gallery)) as advance:
-        distances = AllPairs(method, query, gallery, progress=advance)
-        return Judged(name, "", _judge(asked, distances), part)
+def _judge_embedding(
+    method: EmbeddingMethod, described: Descriptions, asked: Lists, wanted: Wanted, console: Console | None
+) -> Iterator[Judged]:
+    """The result of the whole description and of each part, each followed by its re-ranked one."""
+    name = asked.protocol.name
+    for part, stretch in {"": slice(None), **_checked_parts(method, described.width)}.items():
+        plain, reranked = score_name(name, part), score_name(name, part, RERANKED)
+        if plain in wanted.known and reranked not in wanted.reranked:
+            continue
+        query, gallery = sides(described.columns(stretch), asked)
+        if plain not in wanted.known:
+            with _bar(console, f"ranking {plain}", len(query), len(gallery)) as advance:
+                distances = AllPairs(method, query, gallery, progress=advance)
+                yield Judged(name, "", _judge(asked, distances=distances), part)
+        if reranked in wanted.reranked:
+            with _bar(console, f"re-ranking {plain}", len(query)) as advance:
+                features = {"query_features": query.vectors(), "gallery_features": gallery.vectors()}
+                yield Judged(name, RERANKED, _judge(asked, rerank=True, **features), part)
+                advance(len(query))
+
+
+def sides(described: Descriptions, asked: Lists) -> tuple[Descriptions, Descriptions]:
+    """Descriptions of a list's queries and of its gallery, pooled where records have several images.
+
+    Args:
+        described: all images of the pool, or as many of its first as the list asks about.
+        asked: the list.
+    """
+    if asked.records is None:
+        return described.of(asked.query), described.of(asked.gallery)
+    if asked.protocol.pooling is None:
+        raise RetableError(f"{asked.protocol.name}: records of several images, and no rule to pool them by")
+    places = np.unique(np.concatenate((asked.query, asked.gallery)))
+    records = asked.records[: len(described)]
+    of = np.where(records < 0, -1, np.searchsorted(places, records))
+    pooled = described.pooled(Groups(of, _labels_at(places, asked)), asked.protocol.pooling)
+    return pooled.of(np.searchsorted(places, asked.query)), pooled.of(np.searchsorted(places, asked.gallery))
+
+
+def _labels_at(places: NDArray[np.int64], asked: Lists) -> Labels:
+    """Labels of the records at some places, which are all that a list asks about."""
+    pids, camids = np.empty_like(places), np.empty_like(places)
+    sides = (asked.query, asked.query_labels), (asked.gallery, asked.gallery_labels)
+    for records, labels in sides:
+        there = np.searchsorted(places, records)
+        pids[there], camids[there] = labels.pids, labels.camids
+    return Labels(pids, camids)
 
 
 def _checked_parts(method: EmbeddingMethod, width: int) -> Mapping[str, slice]:
@@ -265,15 +362,16 @@ def _too_long(method: PairMethod, query: Descriptions, gallery: Descriptions) ->
     )
 
 
-def _judge(asked: Lists, distances: AllPairs | TwoStage) -> Result:
+def _judge(asked: Lists, **found: Any) -> Result:
+    """Judge distances, or features, by the rules of a list."""
     return judge(
         asked.protocol,
         query_pids=asked.query_labels.pids,
         query_camids=asked.query_labels.camids,
         gallery_pids=asked.gallery_labels.pids,
         gallery_camids=asked.gallery_labels.camids,
-        distances=distances,
         split=asked.split,
+        **found,
     )
 
 

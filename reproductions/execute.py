@@ -7,17 +7,21 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from methods import METHODS
-from methods.base import EmbeddingMethod, Method
+from methods.base import Method
+from methods.openpose_weights import read_openpose
 from protocols import Protocol, Split
 from protocols.files import read
 from protocols.leaks import refuse_leaks
@@ -25,13 +29,23 @@ from protocols.ranking import Ranks
 from protocols.results import Result
 from reproductions.checkpoint import Checkpoint
 from reproductions.evaluation import Judged, Lists, evaluate, labels_of, pool
-from reproductions.images import decode
+from reproductions.frames import Frames
+from reproductions.images import Images, decode
 from reproductions.jobs import Job, Release, Street
 from reproductions.places import cache
+from reproductions.pose_weights import street_pose_weights
 from reproductions.records import SeedRecord, provenance
+from reproductions.row_scores import (
+    other_judges,
+    parts_of,
+    refuse_unscored,
+    reranked_names,
+    scorings,
+    unasked_names,
+)
 from reproductions.sampler import images_per_epoch
 from reproductions.training import Entry, make_accelerator, refuse_misfit, seed_everything, train
-from retable.errors import RetableError, SpecError
+from retable.errors import RetableError, SpecError, WeightsError
 from retable.files import write_atomically
 from retable.progress import progress_bar
 
@@ -53,15 +67,15 @@ class Data:
 
     Attributes:
         split: what is trained on, and judged first.
-        train: images of its training list, uint8 (N, 3, H, W).
+        train: images of its training list, uint8 (N, 3, H, W), all frames of a tracklet in order.
         test: every test image of all protocols, once; likewise.
         lists: what each protocol asks about them, the split's own first.
         names: what each protocol's scores are filed under.
     """
 
     split: Split
-    train: Tensor
-    test: Tensor
+    train: Images
+    test: Images
     lists: tuple[Lists, ...]
     names: dict[str, str]
 
@@ -71,13 +85,13 @@ class Data:
         return len({record.pid for record in self.split.train})
 
     def labels(self) -> Tensor:
-        """(N,) identities of the training images as 0..num_pids-1, in the order of their labels."""
+        """(R,) identities of the training records as 0..num_pids-1, in the order of their labels."""
         pids = labels_of(self.split.train).pids
         return torch.from_numpy(np.searchsorted(np.unique(pids), pids))
 
-    def beside(self, judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
-        """The metrics of each, by protocol, split if there are several, part, and way of ranking."""
-        return {one.named(self.names[one.protocol]): one.result.metrics for one in judged}
+    def named(self, judged: Sequence[Judged]) -> dict[str, Result]:
+        """The result of each, by protocol, split if there are several, part, and way of ranking."""
+        return {one.named(self.names[one.protocol]): one.result for one in judged}
 
 
 def run_seed(
@@ -103,26 +117,38 @@ def run_seed(
         same: other rows that this network stands for.
 
     Raises ``RetableError`` for missing or damaged data, weights or checkpoints, a recipe that does not
-    fit the method, a row of a part that the network's description does not have, and a full disk.
+    fit the method, a row whose scores the network cannot have, and a full disk.
     """
     started = time.time()
+    inherited = _weights_before(job, seed, device, results, console)
     accelerator = make_accelerator(pick_device(device), job.recipe.precision)
     size = job.recipe.height, job.recipe.width
-    data = load_data(job.data, job.beside, *size, accelerator.device, console)
+    network = (job, *same)
+    judges = (*job.beside, *other_judges(network))
+    data = load_data(job.data, judges, seed, *size, accelerator.device, console)
     method = build(job, seed, data.num_pids).to(accelerator.device)
     refuse_misfit(method, job.recipe)
-    for row in (job, *same):
-        refuse_unknown_part(method, row)
+    if inherited:
+        _take_over(method, inherited, job, data.num_pids)
+    elif job.recipe.pose != "none":
+        load_pose(method, job, accelerator.device.type, console)
+    refuse_unscored(method, network, data.lists)
     state = _train(job, seed, method, data, accelerator, console, after_epoch)
-    judged = evaluate(method, data.test, data.lists, accelerator, job.recipe.ranking, console)
-    result, parts, beside = _sorted_out(judged)
+    judged = evaluate(
+        *(method, data.test, data.lists, accelerator, job.recipe.ranking, console),
+        reranked=reranked_names(network),
+        known=unasked_names(method, network),
+    )
+    result, parts, others = _sorted_out(judged)
+    beside, computer = data.named(others), device_name(accelerator.device)
     record = SeedRecord(
         paper=job.paper,
         table=job.table,
         row=job.row,
-        dataset=job.dataset,
+        dataset=job.network.dataset,
         scale=job.scale,
         seed=seed,
+        split=data.split.name,
         row_hash=job.row_hash,
         identity=job.identity,
         options=method.options.model_dump(mode="json"),
@@ -130,33 +156,18 @@ def run_seed(
         metrics=result.metrics,
         bounds=result.bounds,
         parts=parts,
-        beside=data.beside(beside),
+        beside={name: one.metrics for name, one in beside.items()},
+        scorings=scorings(network, beside, started, computer),
         untrained=state.untrained,
         untrained_parts=state.untrained_parts,
         history=state.history,
-        provenance=provenance(started, device_name(accelerator.device), data.split.digests()),
+        provenance=provenance(started, computer, data.split.digests()),
         mlflow_run_id=run_id,
     )
     kept = _keep(job, seed, method, result.ranks)
     record.save(results)
     (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
     return record, kept
-
-
-def refuse_unknown_part(method: Method, job: Job) -> None:
-    """Raise ``SpecError`` when the row is of a part that the network's description does not have."""
-    parts = _parts(method)
-    if job.part and job.part not in parts:
-        known = f"one of {', '.join(parts)}, or no part" if parts else "no part: only the whole is ranked"
-        raise SpecError(
-            f"{job.paper}, row {job.row!r} on {job.dataset}: found part {job.part!r} of {job.method}, with "
-            f"its options; expected {known}"
-        )
-
-
-def _parts(method: Method) -> list[str]:
-    """Names of the parts of the network's description."""
-    return list(method.parts) if isinstance(method, EmbeddingMethod) else []
 
 
 @contextmanager
@@ -186,41 +197,111 @@ def build(job: Job, seed: int, num_pids: int) -> Method:
     )
 
 
-@lru_cache(maxsize=1)
+def load_pose(method: Any, job: Job, device: str, console: Console) -> None:
+    """Let the pose network inside the method start from the recipe's weights.
+
+    Raises ``WeightsError`` for a file that was not given, or is not the published network, and
+    ``SpecError`` for a method without a pose network.
+    """
+    if not hasattr(method, "load_pose"):
+        raise SpecError(
+            f"{job.paper}, row {job.row!r}: found a recipe with pose = {job.recipe.pose!r}; expected 'none', "
+            f"as {job.method} has no pose network"
+        )
+    job.refuse_missing_pose()
+    if job.recipe.pose == "street":
+        method.load_pose(load_file(street_pose_weights(*job.pose_network, device, console)))
+    else:
+        method.load_pose(read_openpose(Path(job.pose_weights)))
+
+
+def _weights_before(job: Job, seed: int, device: str, results: Path, console: Console) -> Path | None:
+    """Weights of the seed that this one starts from, which is trained and recorded now if need be."""
+    before = job.starts_from
+    if before is None:
+        return None
+    weights = artefacts(before.row_hash, seed).weights
+    if not weights.is_file():
+        told = f"{job.row} on {job.dataset} starts from {before.dataset}, seed {seed}, which is trained first"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        with alone(before, seed):
+            run_seed(before, seed, device, results, console)
+    return weights
+
+
+def _take_over(method: Method, file: Path, job: Job, num_pids: int) -> None:
+    """Start from trained weights; layers that are as large as there are identities stay as they are.
+
+    They do where their number differs. Raises ``WeightsError`` for weights of another network.
+    """
+    own, taken = method.state_dict(), load_file(file)
+    shapes = {name: tensor.shape for name, tensor in own.items()}
+    differing = {name for name, tensor in taken.items() if name in own and tensor.shape != shapes[name]}
+    if differing:
+        more = build(replace(job, weights="none"), 0, num_pids + 1).state_dict()
+        differing &= {name for name, shape in shapes.items() if more[name].shape != shape}
+    if missing := sorted(own.keys() - taken.keys()):
+        raise WeightsError(f"{file}: has no {missing[0]}, expected all of {job.method}'s; delete it")
+    try:
+        method.load_state_dict(taken | {name: own[name] for name in differing})
+    except RuntimeError as error:
+        fault = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"{file}: of another network than {job.row}'s ({fault}); delete it") from error
+
+
 def load_data(
     source: Street | Release,
     beside: tuple[Protocol, ...],
+    seed: int,
     height: int,
     width: int,
     device: torch.device,
     console: Console,
 ) -> Data:
-    """The one split of ``source``, verified and decoded, and what protocols beside it ask.
+    """A split of ``source``, verified and decoded, and what protocols beside it ask.
 
-    A protocol beside it that has several splits asks about its first. Kept for the next seed.
+    Of n splits, seed s has the one at place s mod n, in the protocol's order, and each protocol beside it
+    the one at that place of its own, counted round likewise. Kept for the next seed that has the same.
 
-    Raises:
-        RetableError: the protocol has several splits, or several images a record.
-        DataError: a file is missing or damaged, or a protocol beside it tests who is trained on.
+    Raises ``DataError`` when a file is missing or damaged, or a protocol beside it tests who is trained on.
     """
-    root, judge = source.folder(cache(), console), source.protocol
-    splits = read(judge, root)
-    if len(splits) > 1:
-        raise RetableError(
-            f"{judge.name}: {len(splits)} splits, and a run trains on one; expected a protocol of one split"
-        )
-    judges, names = [(judge, splits[0])], {judge.name: judge.name}
-    for other in beside:
-        first, *rest = read(other, root)
-        refuse_leaks(judges[0], (other, first))
-        judges.append((other, first))
-        names[other.name] = f"{other.name} split {first.name}" if rest else other.name
-    tested, lists = pool(judges)
-    with progress_bar(console, "decoding", len(splits[0].train) + len(tested)) as bar:
-        train, test = (
-            decode(records, height, width, device, bar.advance) for records in (splits[0].train, tested)
-        )
-    return Data(splits[0], train, test, lists, names)
+    (_, splits), *_ = _splits(source, beside, console)
+    return _decoded(source, beside, seed % len(splits), height, width, device, console)
+
+
+@lru_cache(maxsize=1)
+def _splits(
+    source: Street | Release, beside: tuple[Protocol, ...], console: Console
+) -> list[tuple[Protocol, tuple[Split, ...]]]:
+    """Each protocol with all of its splits, verified; the one that is trained for first."""
+    root = source.folder(cache(), console)
+    return [(judge, read(judge, root)) for judge in (source.protocol, *beside)]
+
+
+@lru_cache(maxsize=1)
+def _decoded(
+    source: Street | Release,
+    beside: tuple[Protocol, ...],
+    place: int,
+    height: int,
+    width: int,
+    device: torch.device,
+    console: Console,
+) -> Data:
+    """One split of each protocol; the first is trained on. See ``load_data``."""
+    (judge, splits), *others = _splits(source, beside, console)
+    split = splits[place]
+    judges, names = [(judge, split)], {judge.name: judge.name}
+    for other, own in others:
+        tested = own[place % len(own)]
+        refuse_leaks(judges[0], (other, tested))
+        judges.append((other, tested))
+        names[other.name] = f"{other.name} split {tested.name}" if len(own) > 1 else other.name
+    trained = [image for record in split.train for image in record.images()]
+    asked, lists = pool(judges)
+    with progress_bar(console, "decoding", len(trained) + len(asked)) as bar:
+        train, test = (decode(paths, height, width, device, bar.advance) for paths in (trained, asked))
+    return Data(split, train, test, lists, names)
 
 
 def _train(
@@ -237,14 +318,17 @@ def _train(
     identity = f"{job.row_hash}/seed-{seed}"
     resumed = Checkpoint.load(file, identity)
     state = resumed or Checkpoint(identity, 0, {}, {}, [], {})
-    if resumed is None or set(state.untrained_parts) != set(_parts(method)):  # older than the parts
+    if resumed is None or set(state.untrained_parts) != set(parts_of(method)):  # older than the parts
         judged = evaluate(method, data.test, data.lists[:1], accelerator, job.recipe.ranking[:1], console)
         before, parts, _ = _sorted_out(judged)
         state = replace(state, untrained=before.metrics, untrained_parts=parts)
     an_epoch = images_per_epoch(data.labels(), job.recipe)
     total, done = (an_epoch * epochs for epochs in (job.recipe.epochs, state.epoch))
     with progress_bar(console, f"{job.row} seed {seed}", total, done) as bar:
-        epochs = train(method, data.train, data.labels(), job.recipe, seed, accelerator, resumed, bar.advance)
+        frames, labels = Frames.of(data.split.train), data.labels()
+        epochs = train(
+            method, data.train, labels, job.recipe, seed, accelerator, resumed, bar.advance, frames
+        )
         for entry, optimizer in epochs:
             state = Checkpoint(
                 identity,
@@ -263,7 +347,7 @@ def _train(
 def _sorted_out(judged: Sequence[Judged]) -> tuple[Result, dict[str, dict[str, float]], list[Judged]]:
     """The first result, the metrics of the parts by the same protocol, by name, and what stands beside."""
     first, *others = judged
-    parts = {one.part: one for one in others if one.part and one.protocol == first.protocol}
+    parts = {one.part: one for one in others if one.part and one.protocol == first.protocol and not one.way}
     beside = [one for one in others if one not in parts.values()]
     return first.result, {name: one.result.metrics for name, one in parts.items()}, beside
 
@@ -294,6 +378,18 @@ def _keep(job: Job, seed: int, method: Method, ranks: Ranks) -> Artefacts:
         lambda file: np.savez_compressed(file, ends=ranks.ends, gallery=ranks.gallery, rank=ranks.rank),
     )
     return kept
+
+
+def with_weights(network: Method, file: Path) -> Method:
+    """The network with its trained weights. Raises ``WeightsError`` for those of another network."""
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        first = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{file}: cannot be loaded ({first}); delete it and run the seed --fresh"
+        ) from error
+    return network
 
 
 def pick_device(device: str) -> str:

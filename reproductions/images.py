@@ -1,8 +1,10 @@
-"""Images of a split, decoded once and kept as uint8."""
+"""Images of a split as uint8: decoded once and kept, or decoded whenever they are asked for."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -10,49 +12,88 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from protocols import Record
+from reproductions.memory import SHARE_OF_FREE_MEMORY, available_memory
 from retable.errors import DataError
 
-SHARE_OF_FREE_MEMORY = 0.5
-"""Of a GPU's free memory that cached images may take, and of any memory that descriptions may."""
+Progress: TypeAlias = Callable[[int], object]
+
+
+class ImageFiles:
+    """Images that stay in their files, for as many as memory does not hold.
+
+    It answers as the tensor of all images would, (N, 3, height, width) uint8 on the CPU, to what trains
+    and describes: how many there are, and some of them by slice or by places.
+
+    Args:
+        paths: the N files.
+        height: pixels, after resizing.
+        width: pixels, after resizing.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, paths: Sequence[Path], height: int, width: int) -> None:
+        self._paths, self._size = paths, (height, width)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, which: slice | Tensor) -> Tensor:
+        """Those of a slice, or at (n,) int64 places; raises ``DataError`` as ``decode`` does."""
+        if isinstance(which, Tensor):
+            return _decoded([self._paths[place] for place in which.tolist()], *self._size)
+        return _decoded(self._paths[which], *self._size)
+
+
+Images: TypeAlias = Tensor | ImageFiles
+"""(N, 3, height, width) uint8."""
 
 
 def decode(
-    records: Sequence[Record],
+    paths: Sequence[Path],
     height: int,
     width: int,
     device: torch.device,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Tensor:
+    progress: Progress = lambda _: None,
+) -> Images:
     """All images resized (bilinear), uint8 (N, 3, height, width), on ``device`` if they fit there.
+
+    Where they would take more than ``SHARE_OF_FREE_MEMORY`` of what is free, they stay in their files.
 
     ``progress`` is called with the number of images decoded since the last call. Raises
     ``DataError`` naming the first file that is truncated or no image.
     """
-    images = torch.empty((len(records), 3, height, width), dtype=torch.uint8)
+    if len(paths) * 3 * height * width > SHARE_OF_FREE_MEMORY * available_memory():
+        progress(len(paths))
+        return ImageFiles(paths, height, width)
+    images = _decoded(paths, height, width, progress)
+    return images.to(device) if _fits(images, device) else images
+
+
+def _decoded(paths: Sequence[Path], height: int, width: int, progress: Progress = lambda _: None) -> Tensor:
+    images = torch.empty((len(paths), 3, height, width), dtype=torch.uint8)
     pixels = images.numpy()
 
     def fill(index: int) -> None:
-        pixels[index] = _decode_one(records[index], height, width)
+        pixels[index] = _decode_one(paths[index], height, width)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         try:
-            for _ in pool.map(fill, range(len(records))):
+            for _ in pool.map(fill, range(len(paths))):
                 progress(1)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return images.to(device) if _fits(images, device) else images
+    return images
 
 
-def _decode_one(record: Record, height: int, width: int) -> NDArray[np.uint8]:
+def _decode_one(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(record.path) as image:
+        with Image.open(path) as image:
             resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(
-            f"{record.path}: cannot be read as an image ({error}); "
-            "unpack the release again or restore the file"
+            f"{path}: cannot be read as an image ({error}); unpack the release again or restore the file"
         ) from error
     return np.asarray(resized).transpose(2, 0, 1)
 

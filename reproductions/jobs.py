@@ -3,57 +3,125 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
 from methods import METHODS
 from protocols import PROTOCOLS, Protocol
-from protocols.crosswalk import SIZES, STREET_VERSION, Dials, size_named, street
+from protocols.crosswalk import LAYOUTS, STREET_VERSION, Dials, Layout, layout_named, street
 from protocols.files import locate_release
 from reproductions.paper import Dataset, Paper, RunScale
+from reproductions.pose_recipe import PoseNetwork
+from reproductions.pose_weights import street_pose_identity
 from reproductions.recipe import TRAINING_VERSION, Recipe
+from reproductions.records import RERANKED, ScoreKey, score_name, usual_way
 from retable.errors import RetableError, SpecError, UnknownName, WeightsError
 from retable.progress import progress_bar
 
 STREET = "crosswalk"
-"""The embedded street's key where data sets are named."""
+"""The embedded street's key where data sets are named: in the layout of Market-1501.
 
+``crosswalk/mars`` is the street in the layout of MARS, judged by its protocol, and so on.
+"""
 
 DIALS = Dials()
+
+MARKET_LAYOUT = "market1501"
+
+
+def on_street(dataset: str) -> bool:
+    """Whether a data set's key is one of the street's."""
+    return dataset == STREET or dataset.startswith(f"{STREET}/")
+
+
+def stands_for(dataset: str) -> str:
+    """The data set in whose layout a street is: of ``crosswalk/mars``, ``mars``; of any other key, itself."""
+    return dataset.removeprefix(f"{STREET}/")
+
+
+def has_rules(dataset: str) -> bool:
+    """Whether there is a protocol for a data set's key, and for one of the street's a layout as well."""
+    if on_street(dataset) and dataset != STREET:
+        return bool(layout_of(stands_for(dataset)))
+    return dataset == STREET or dataset in PROTOCOLS.names()
+
+
+@cache
+def rules_of(protocol: str) -> Protocol:
+    """The protocol of that name, one object in all jobs, so that they share what was read by it."""
+    return PROTOCOLS.get(protocol)()
+
+
+@cache
+def layout_of(protocol: str) -> str:
+    """The street's layout that has what this protocol reads; empty without one.
+
+    It is that of the protocol's release, if it states counts for the protocol.
+    """
+    if protocol not in PROTOCOLS.names():
+        return ""
+    folder = rules_of(protocol).folder
+    forms = [form for form in map(layout_named, LAYOUTS) if form.root == folder]
+    return next((form.name for form in forms if protocol in _counted(form)), "")
+
+
+def _counted(form: Layout[Any]) -> dict[str, dict[str, int]]:
+    tiny = form.size_named("tiny")
+    return form.counts(tiny, form.plan(tiny, 0, DIALS))
+
+
+def street_seed(layout: str) -> int:
+    """Decides the people of a layout's street: others in each, as some are trained on before others."""
+    return 0 if layout == MARKET_LAYOUT else int.from_bytes(sha256(layout.encode()).digest()[:2], "big")
 
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """The embedded street, in the layout of Market-1501."""
+    """The embedded street.
+
+    Attributes:
+        size: one of its layout's sizes.
+        seed: see ``street_seed``.
+        dials: its settings.
+        judged_by: key of the protocol whose rules it has.
+        layout: data set in the form of whose release it is.
+    """
 
     size: str = "default"
     seed: int = 0
     dials: Dials = DIALS
     judged_by: str = "market1501"
+    layout: str = MARKET_LAYOUT
 
     @property
     def protocol(self) -> Protocol:
-        """Whose rules it has; its layout is Market-1501's."""
-        return PROTOCOLS.get(self.judged_by)()
+        """Whose rules it has."""
+        return rules_of(self.judged_by)
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides its bytes."""
-        return {
+        """Everything that decides its bytes; of Market-1501's layout it has no name."""
+        identity = {
             "street": STREET_VERSION,
-            "size": asdict(SIZES[self.size]),
+            "size": asdict(layout_named(self.layout).size_named(self.size)),
             "seed": self.seed,
             "dials": asdict(self.dials),
         }
+        return identity | ({} if self.layout == MARKET_LAYOUT else {"layout": self.layout})
 
     def folder(self, cache: Path, console: Console) -> Path:
-        """Where it lies below ``cache``; rendered first if it is not there."""
+        """Where it lies below ``cache``; rendered, and made ready to be read, if it is not there."""
         with progress_bar(console, "rendering the street") as bar:
-            return street(cache, self.size, self.seed, self.dials, progress=bar.update)
+            root = street(cache, self.size, self.seed, self.dials, progress=bar.update, layout=self.layout)
+        if prepare := self.protocol.prepare:
+            with FileLock(f"{root}.lock"), progress_bar(console, "unpacking the street") as bar:
+                prepare(root, bar.update)
+        return root
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +148,7 @@ class Changes:
         recipe: the recipe of another scale, for example the paper's on the street.
         weights: instead of the recipe's.
         precision: instead of the recipe's.
+        pose_weights: file of the published pose network, for recipes that start from it.
         options: of the method, instead of the row's and the recipe's.
         recipe_fields: of the row's recipe, instead of its own.
         street: size of the embedded street, instead of the recipe's.
@@ -89,6 +158,7 @@ class Changes:
     recipe: RunScale | None = None
     weights: str | None = None
     precision: str | None = None
+    pose_weights: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe_fields: Mapping[str, Any] = field(default_factory=dict)
     street: str | None = None
@@ -96,7 +166,8 @@ class Changes:
 
     def __str__(self) -> str:
         """As on the command line, for example ``--precision fp32 --set slope=0.2``; empty without any."""
-        named = ((name, getattr(self, name)) for name in ("recipe", "weights", "precision", "street"))
+        names = ("recipe", "weights", "precision", "pose_weights", "street")
+        named = ((name.replace("_", "-"), getattr(self, name)) for name in names)
         words = [f"--{name} {value}" for name, value in named if value]
         words += [f"--set {name}={value}" for name, value in self.options.items()]
         words += [f"--set recipe.{name}={value}" for name, value in self.recipe_fields.items()]
@@ -117,7 +188,7 @@ class Job:
         paper: key of the paper.
         table: the first table that prints the row; ``prose`` for a row that none prints.
         row: the row's label.
-        dataset: key of the data set, or ``"crosswalk"``.
+        dataset: key of the data set, ``"crosswalk"``, or for example ``"crosswalk/mars"``.
         scale: ``"paper"`` or ``"proxy"``.
         method: name in the method registry.
         options: what the spec states of the method's options; the rest are its defaults.
@@ -126,6 +197,13 @@ class Job:
         data: where the images come from, and the rules that its scores are by.
         beside: other protocols of the same release that the trained network is judged by, too.
         part: of the network's description, whose scores are the row's; empty for the whole.
+        judge: by whose rules the row's scores are, where it is another protocol than the network is trained
+            for.
+        rerank: whether they are after re-ranking.
+        trained_on: key of the data set that the network is trained on, where it is another one.
+        pose_weights: file of the published pose network; empty where the recipe asks for none, or where
+            none was given.
+        starts_from: the job of the same row whose trained network this one starts from.
     """
 
     paper: str
@@ -140,17 +218,38 @@ class Job:
     data: Street | Release
     beside: tuple[Protocol, ...] = ()
     part: str = ""
+    judge: Protocol | None = None
+    rerank: bool = False
+    trained_on: str = ""
+    pose_weights: str = ""
+    starts_from: "Job | None" = None
 
     @property
     def name(self) -> str:
         """Table and row, as people look them up: ``table5/BL+DB+``."""
         return f"{self.table}/{self.row}"
 
+    @property
+    def network(self) -> "Job":
+        """The same row on the data set that the network is trained on, under which it is recorded."""
+        return replace(self, dataset=self.trained_on, trained_on="", judge=None) if self.trained_on else self
+
+    @cached_property
+    def key(self) -> ScoreKey:
+        """Which of the network's scores are the row's."""
+        if self.judge is None and not self.rerank:
+            return ScoreKey(self.part)
+        way = RERANKED if self.rerank else usual_way(self.recipe.sampler, self.recipe.ranking)
+        protocol = self.judge or self.data.protocol
+        rules = self.judge.fingerprint() if self.judge else ""
+        return ScoreKey(self.part, score_name(protocol.name, self.part, way), rules)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the numbers of this job but the seed: no label of the row, and no part.
+        """Everything that decides the network, but the seed, and what every network is judged by.
 
-        So rows of one network share a hash, and one set of records serves them all.
+        Neither the row's label nor which of the scores are its own: rows of one network share a hash, and
+        one set of records serves them all.
 
         Raises ``WeightsError`` when the weights are a file that is not there.
         """
@@ -164,7 +263,42 @@ class Job:
             "data": self.data.identity(),
             "scale": self.scale,
         }
-        return identity | ({"beside": [_stated(one) for one in self.beside]} if self.beside else {})
+        if self.beside:
+            identity["beside"] = [_stated(one) for one in self.beside]
+        if self.recipe.pose == "street":
+            identity["pose"] = street_pose_identity(*self.pose_network)
+        if self.starts_from:
+            identity["starts_from"] = self.starts_from.row_hash
+        return identity
+
+    @property
+    def stage(self) -> int:
+        """How many networks are trained one after the other before this one's."""
+        return 1 + self.starts_from.stage if self.starts_from else 0
+
+    @property
+    def lacks_pose(self) -> bool:
+        """Whether the recipe starts from a file of pose weights, and none was given."""
+        return self.recipe.pose == "openpose" and not self.pose_weights
+
+    def refuse_missing_pose(self) -> None:
+        """Raise ``WeightsError`` when ``lacks_pose``, saying what to get."""
+        if self.lacks_pose:
+            raise WeightsError(
+                f"{self.row} on {self.dataset} starts from OpenPose's published pose network, but no file of "
+                "it was given; get body_pose_model.pth of Hzzone/pytorch-openpose, or the arrays of "
+                "pose_iter_440000.caffemodel of CMU-Perceptual-Computing-Lab/openpose as .npz, and give "
+                "--pose-weights FILE"
+            )
+
+    @property
+    def pose_network(self) -> tuple[PoseNetwork, float, int, int]:
+        """Name, factor on hidden widths and the images' height and width, for ``reproductions.pose_weights``.
+
+        What the options do not state is the default of ``methods.pabr``.
+        """
+        name: PoseNetwork = self.options.get("pose", "openpose")
+        return name, self.options.get("pose_width", 1.0), self.recipe.height, self.recipe.width
 
     @cached_property
     def row_hash(self) -> str:
@@ -184,19 +318,31 @@ def make_job(
 ) -> Job:
     """Resolve a printed row at its scale's own recipe, or with ``changes``.
 
+    On a data set whose rows are judged with networks of another one, that is the other one's job in all
+    that decides the network, so that both have one hash, with other scores as its own.
+
     Raises:
         UnknownName: no such row, street size, dial or field of a recipe, or no protocol for the data set.
         SpecError: a protocol beside the data set's reads another release.
         RetableError: dials for real data, or outside 0..1; changes that leave no recipe.
     """
-    spec, recipe = paper.row(row), _recipe(paper, row, dataset, scale, changes)
+    if trained_on := paper.datasets.get(stands_for(dataset), Dataset()).trained_on:
+        network_on = beside_it(dataset, trained_on)
+        network = make_job(paper, row, network_on, scale, root=root, changes=changes)
+        judge = _another_judge(paper, dataset, network.data.protocol)
+        return replace(network, dataset=dataset, trained_on=network.dataset, judge=judge)
+    known = _known_as(paper, dataset)
+    dataset = STREET if known == STREET else dataset
+    spec, recipe = paper.row(row), _recipe(paper, row, known, scale, changes)
     data: Street | Release
-    if dataset == STREET:
-        size = size_named(changes.street or paper.recipe(scale, row, dataset).street).name
-        data = Street(size, dials=turned(changes.dials), judged_by=paper.street.protocol)
+    if on_street(dataset):
+        layout, rules = (MARKET_LAYOUT, paper.street.protocol) if known == STREET else (_layout(known), known)
+        size = layout_named(layout).size_named(changes.street or paper.recipe(scale, row, known).street).name
+        data = Street(size, street_seed(layout), turned(changes.dials), rules, layout)
     else:
         _refuse_dials(changes.dials, dataset)
-        data = Release(PROTOCOLS.get(dataset)(), root or Path())
+        data = Release(rules_of(dataset), root or Path())
+    before = paper.datasets.get(known, Dataset()).starts_from
     return Job(
         paper=paper.key,
         table=spec.tables[0] if spec.tables else "prose",
@@ -204,13 +350,39 @@ def make_job(
         dataset=dataset,
         scale=scale,
         method=spec.method,
-        options=spec.options | spec.options_on.get(dataset, {}) | recipe.method_options | {**changes.options},
+        options=spec.options | spec.options_on.get(known, {}) | recipe.method_options | {**changes.options},
         recipe=recipe,
         weights=changes.weights or recipe.weights,
         data=data,
-        beside=_beside(paper, dataset, data.protocol),
+        beside=_beside(paper, known, data.protocol),
         part=spec.part,
+        rerank=spec.rerank,
+        pose_weights=(changes.pose_weights or "") if recipe.pose == "openpose" else "",
+        starts_from=make_job(paper, row, beside_it(dataset, before), scale, root=root, changes=changes)
+        if before
+        else None,
     )
+
+
+def beside_it(dataset: str, other: str) -> str:
+    """The key of another data set where this one is: of the street if it is the street's."""
+    return f"{STREET}/{other}" if on_street(dataset) else other
+
+
+def _known_as(paper: Paper, dataset: str) -> str:
+    """The data set whose block in the paper's folder speaks for it; the plain street has none.
+
+    ``crosswalk/market1501`` is the plain street for a paper that judges that one by ``market1501``.
+    """
+    known = stands_for(dataset)
+    return STREET if on_street(dataset) and known == paper.street.protocol else known
+
+
+def _layout(protocol: str) -> str:
+    """As ``layout_of``. Raises ``UnknownName`` for a protocol without one."""
+    if layout := layout_of(protocol):
+        return layout
+    raise UnknownName("street in the form of", protocol, filter(layout_of, PROTOCOLS.names()))
 
 
 def _recipe(paper: Paper, row: str, dataset: str, scale: RunScale, changes: Changes) -> Recipe:
@@ -264,14 +436,28 @@ def _beside(paper: Paper, dataset: str, judge: Protocol) -> tuple[Protocol, ...]
     else:
         known = paper.datasets.get(dataset, Dataset())
         where, names, folder = f"datasets {dataset!r}", known.beside, judge.folder
-    beside = tuple(PROTOCOLS.get(name)() for name in names)
+    beside = tuple(map(rules_of, names))
     for one in (judge, *beside):
-        if one.folder != folder:
-            raise SpecError(
-                f"papers/{paper.key}/paper.toml: {where}: found protocol {one.name!r}, which reads "
-                f"{one.folder}; expected one that reads {folder}"
-            )
+        _refuse_another_release(paper, where, one, folder)
     return beside
+
+
+def _another_judge(paper: Paper, dataset: str, own: Protocol) -> Protocol:
+    """The data set's protocol, for networks trained by ``own``; it must read the same release."""
+    name = stands_for(dataset)
+    judge = rules_of(name)
+    if on_street(dataset):
+        _layout(name)
+    _refuse_another_release(paper, f"datasets {name!r}, trained_on", judge, own.folder)
+    return judge
+
+
+def _refuse_another_release(paper: Paper, where: str, protocol: Protocol, folder: str) -> None:
+    if protocol.folder != folder:
+        raise SpecError(
+            f"papers/{paper.key}/paper.toml: {where}: found protocol {protocol.name!r}, which reads "
+            f"{protocol.folder}; expected one that reads {folder}"
+        )
 
 
 def _stated(protocol: Protocol) -> list[str]:

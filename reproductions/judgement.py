@@ -9,9 +9,9 @@ from protocols import PROTOCOLS, Counts
 from reproductions.claims import ClaimVerdict, judge_claim
 from reproductions.complexity import computed
 from reproductions.effects import MechanismVerdict, Trial, mechanism_jobs
-from reproductions.jobs import STREET, Job, make_job
+from reproductions.jobs import STREET, Job, beside_it, has_rules, make_job, stands_for
 from reproductions.paper import PERCENTAGES, SIZES, Cell, Claim, Paper, RunScale
-from reproductions.records import SeedRecord, by_row_hash, serving
+from reproductions.records import ScoreKey, SeedRecord, by_row_hash, serving
 from reproductions.transcript import number
 from reproductions.verdicts import Verdict, Word, judge_cell, judge_exact, seeds_needed, usual_noise
 
@@ -87,7 +87,7 @@ class Judgement:
     def __init__(self, paper: Paper, records: Sequence[SeedRecord]) -> None:
         self.paper = paper
         self._by_hash = by_row_hash(records)
-        self._hashes: dict[tuple[str, str, RunScale], str] = {}
+        self._jobs: dict[tuple[str, str, RunScale], Job | None] = {}
 
     @cached_property
     def cells(self) -> list[CellAnswer]:
@@ -109,6 +109,8 @@ class Judgement:
             return CellAnswer(cell, None, "a printed deviation: shown beside its mean, not judged")
         if cell.metric not in PERCENTAGES:
             return CellAnswer(cell, None, f"{cell.metric} depends on hardware or data that are not named")
+        if why := self.paper.row(cell.row).incomparable:
+            return CellAnswer(cell, None, why)
         scores = list(self.scores(cell.row, cell.dataset, cell.metric, "paper").values())
         verdict = judge_cell(cell, scores)
         return CellAnswer(cell, verdict, self._missing(cell, verdict), _each_reading(cell, scores))
@@ -163,70 +165,80 @@ class Judgement:
             for (_, level), job in mechanism_jobs(self.paper, mechanism).items()
         ]
 
-    def shown(self, record: SeedRecord) -> dict[str, str]:
-        """What a record's network is shown as: part of the description -> label of its rows.
+    def shown(self, record: SeedRecord) -> dict[ScoreKey, str]:
+        """What a record's network is shown as: which of its scores -> label of the rows that have them.
 
-        Rows of the same part are one, for example ``Baseline = CE``; rows of different parts never are.
+        Rows of the same scores are one, for example ``Baseline = CE``; rows of different ones never are.
         On a turned dial the label says so: ``Baseline (misalignment 0.3)``. A network whose definition
         was changed since has the label that it was run under.
         """
-        labels = self._by_part(self.labels(record) or [record.row])
-        shown = {part: " = ".join(same) for part, same in labels.items()}
+        labels = _by_key((job.key, job.row) for job in self.jobs_of(record)) or {
+            self._key_of(record): [record.row]
+        }
+        shown = {key: " = ".join(same) for key, same in labels.items()}
         if turned := self.trials.get(record.row_hash):
-            tried = [job.row for _, job in self._trial_jobs if job.row_hash == record.row_hash]
-            labels = self._by_part([record.row, *tried])
-            shown |= {part: f"{same[0]} ({turned})" for part, same in labels.items()}
-        return {part: label for part, label in shown.items() if record.has(part)}
+            tried = [job for _, job in self._trial_jobs if job.row_hash == record.row_hash]
+            run_as = (self._key_of(record), record.row)
+            labels = _by_key([run_as, *((job.key, job.row) for job in tried)])
+            shown |= {key: f"{same[0]} ({turned})" for key, same in labels.items()}
+        return {key: label for key, label in shown.items() if record.has(key)}
 
-    def _by_part(self, labels: Iterable[str]) -> dict[str, list[str]]:
-        """Labels by the part of the description that their rows are of; labels of no row are of the whole."""
-        by_part: dict[str, list[str]] = {}
-        for label in labels:
-            row = self.paper.rows.get(label)
-            by_part.setdefault(row.part if row else "", []).append(label)
-        return by_part
+    def _key_of(self, record: SeedRecord) -> ScoreKey:
+        """Which scores the row has that a record was run under, as far as its label still tells."""
+        row = self.paper.rows.get(record.row)
+        return ScoreKey(row.part if row else "")
 
     def labels(self, record: SeedRecord) -> list[str]:
-        """Labels of all rows that this record stands for, in printed order: one network may have several.
+        """Labels of all rows that this record stands for, in printed order: one network may have several."""
+        return list(dict.fromkeys(job.row for job in self.jobs_of(record)))
 
-        Where none has scores on the data set, both were named on the command line, and any may be meant.
+    def jobs_of(self, record: SeedRecord) -> list[Job]:
+        """All rows that this record stands for, each on each data set, in printed order of each.
+
+        Where none has scores on any of them, both were named on the command line, and any may be meant.
         """
-        if record.dataset not in (STREET, *self.paper.datasets):
-            return []
         same = [
-            label
+            job
+            for dataset in self._judged_on(record.dataset)
             for label in self.paper.rows
-            if self._hash(label, record.dataset, record.scale) == record.row_hash
+            if (job := self._job(label, dataset, record.scale)) and job.row_hash == record.row_hash
         ]
-        printed = [label for label in same if record.dataset in (STREET, *self.paper.row(label).datasets)]
+        printed = [
+            job for job in same if stands_for(job.dataset) in (STREET, *self.paper.row(job.row).datasets)
+        ]
         return printed or same
+
+    def _judged_on(self, dataset: str) -> list[str]:
+        """The data set that networks were trained on, and all that they may be judged on."""
+        own = stands_for(dataset)
+        if own not in (STREET, *self.paper.datasets):
+            return []
+        names = (own, self.paper.street.protocol) if dataset == STREET else (own,)
+        others = (name for name, one in self.paper.datasets.items() if one.trained_on in names)
+        return [dataset, *(beside_it(dataset, name) for name in others)]
 
     def records(self, row: str, dataset: str, scale: RunScale) -> dict[int, SeedRecord]:
         """Recorded seeds of a row, in rising order; none where the data set has no protocol."""
-        return serving(self.paper.row(row).part, self._by_hash.get(self._hash(row, dataset, scale), {}))
+        job = self._job(row, dataset, scale)
+        return self.records_of(job) if job else {}
 
     def records_of(self, job: Job) -> dict[int, SeedRecord]:
         """Recorded seeds of a job, in rising order."""
-        return serving(job.part, self._by_hash.get(job.row_hash, {}))
+        return serving(job.key, self._by_hash.get(job.row_hash, {}))
 
-    def _hash(self, row: str, dataset: str, scale: RunScale) -> str:
-        """A row's present hash; empty where the data set has no protocol."""
-        key = row, dataset, scale
-        if key not in self._hashes:
-            known = dataset == STREET or dataset in PROTOCOLS.names()
-            self._hashes[key] = make_job(self.paper, *key).row_hash if known else ""
-        return self._hashes[key]
+    def _job(self, row: str, dataset: str, scale: RunScale) -> Job | None:
+        """A row's present definition; None where the data set has no protocol."""
+        at = row, dataset, scale
+        if at not in self._jobs:
+            self._jobs[at] = make_job(self.paper, *at) if has_rules(dataset) else None
+        return self._jobs[at]
 
     def scores(self, row: str, dataset: str, metric: str, scale: RunScale) -> Mapping[int, float]:
-        """``{seed: score}``; what a paper prints as mAP is the protocol's headline average precision.
-
-        A row of a part of the description has that part's scores.
-        """
-        found, part = self.records(row, dataset, scale), self.paper.row(row).part
-        return {
-            seed: record.scores(part)[record.headline if metric == "mAP" else metric]
-            for seed, record in found.items()
-        }
+        """``{seed: score}`` of the row's own scores on the data set; see ``SeedRecord.score``."""
+        job = self._job(row, dataset, scale)
+        if job is None:
+            return {}
+        return {seed: one.score(job.key, metric) for seed, one in self.records_of(job).items()}
 
     def _missing(self, cell: Cell, verdict: Verdict) -> str:
         if cell.dataset not in PROTOCOLS.names():
@@ -240,6 +252,15 @@ class Judgement:
                 return f"open with {verdict.n} seeds, {needed} settle a gap of 0: {command} --data-root DIR"
             case _:
                 return ""
+
+
+def _by_key(labels: Iterable[tuple[ScoreKey, str]]) -> dict[ScoreKey, list[str]]:
+    """Labels by which scores their rows have, each label once."""
+    by_key: dict[ScoreKey, list[str]] = {}
+    for key, label in labels:
+        if label not in by_key.setdefault(key, []):
+            by_key[key].append(label)
+    return by_key
 
 
 def _each_reading(cell: Cell, scores: Sequence[float]) -> tuple[tuple[str, Word], ...]:
@@ -256,7 +277,10 @@ def _answer_count(cell: Cell) -> CellAnswer:
     """A count of a data set, against the protocol's own."""
     if cell.dataset not in PROTOCOLS.names():
         return CellAnswer(cell, None, f"no protocol for {cell.dataset} yet")
-    value = _exact_values(PROTOCOLS.get(cell.dataset)().counts)[cell.metric]
+    values = _exact_values(PROTOCOLS.get(cell.dataset)().counts)
+    if cell.metric not in values:
+        return CellAnswer(cell, None, f"protocols do not count {cell.metric}")
+    value = values[cell.metric]
     if value is None:
         return CellAnswer(cell, None, f"the splits of {cell.dataset} differ in it")
     return CellAnswer(cell, judge_exact(value, cell.printed, *cell.readings), "")
@@ -273,4 +297,8 @@ def _exact_values(counts: Counts) -> dict[str, int | None]:
         "train_images": counts.train,
         "query_images": counts.query,
         "gallery_images": counts.gallery,
+        "query_pids": counts.query_pids,
+        "distractors": counts.distractors,
+        "train_tracklets": counts.train,
+        "test_tracklets": counts.gallery,
     }

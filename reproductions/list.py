@@ -10,7 +10,7 @@ from reproductions.spec import load_paper, paper_keys
 from retable.cli import DONE, Format, execute, show
 
 ROW_COLUMNS = (
-    *("paper", "row", "kind", "headline", "method", "options", "part"),
+    *("paper", "row", "kind", "headline", "method", "options", "part", "rerank"),
     *("datasets", "tables", "reference"),
 )
 UNSTATED_COLUMNS = ("paper", "where", "key", "chosen", "alternatives", "reason")
@@ -31,6 +31,7 @@ def row_records(paper: Paper) -> list[dict[str, object]]:
             "method": row.method,
             "options": row.options,
             "part": row.part,
+            "rerank": row.rerank,
             "datasets": row.datasets,
             "tables": row.tables,
         }

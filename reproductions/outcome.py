@@ -75,11 +75,11 @@ class Outcome:
                 {
                     "row": job.row,
                     "dataset": job.dataset,
-                    "judged_by": judged_by(job.identity, job.part),
+                    "judged_by": judged_by(job.identity, job.key),
                     "row_hash": job.row_hash,
-                    "seeds": {one.seed: one.scores(job.part) for one in self.records(job)},
+                    "seeds": {one.seed: one.scores(job.key) for one in self.records(job)},
                     "beside": {one.seed: one.scores_beside(job.part) for one in self.records(job)},
-                    "untrained": {one.seed: one.untrained_scores(job.part) for one in self.records(job)},
+                    "untrained": {one.seed: one.untrained_scores(job.key) for one in self.records(job)},
                 }
                 for job in self.jobs
             ],
@@ -92,10 +92,11 @@ class Outcome:
         lines = []
         for job in self.jobs:
             records = self.records(job)
-            trained = [record.scores(job.part) for record in records]
+            trained = [record.scores(job.key) for record in records]
             scores = [mean_and_deviation([metrics[name] for metrics in trained]) for name in METRICS]
-            before = mean_and_deviation([record.untrained_scores(job.part)["rank1"] for record in records])
-            judge = judged_by(job.identity, job.part)
+            untrained = filter(None, (record.untrained_scores(job.key) for record in records))
+            before = mean_and_deviation([metrics["rank1"] for metrics in untrained])
+            judge = judged_by(job.identity, job.key)
             lines.append((job.row, job.dataset, judge, len(records), *scores, before))
         headers = ("row", "data set", "judged by", "seeds", *METRICS.values(), "untrained rank-1")
         return str(tabulate(lines, headers, disable_numparse=True))

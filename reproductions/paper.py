@@ -32,10 +32,17 @@ class Data(BaseModel):
 
 
 class Column(Data):
-    """What a printed column holds; ``metric`` is left out where it changes from row to row."""
+    """What a printed column holds.
+
+    Attributes:
+        dataset: key of the data set.
+        metric: left out where it changes from row to row.
+        setting: how its scores were made, where the columns of a table differ in that.
+    """
 
     dataset: str
     metric: str | None = None
+    setting: str = ""
 
 
 class Network(Data):
@@ -59,13 +66,15 @@ class Table(Data):
         source: where it stands, for example ``"Table 2"``.
         files: CSV files in the paper's folder.
         columns: printed header -> data set and metric.
+        rows: printed row -> the paper's own row that it is, where the table calls it something else.
         metrics: printed row -> metric, for tables of counts whose rows are the metrics.
         networks: printed row -> the network, for tables of sizes; then each row needs one, every column has
             the data set ``-``, and the metrics are ``SIZES``.
         over: printed row -> the row of the network that its extra sizes are beyond.
         header_lines: lines of the printed header.
         groups: first row of a block -> the block's name.
-        setting: ``single-query``, ``multi-query``, ...; ``-`` where there is nothing to query.
+        setting: ``single-query``, ``multi-query``, ...; ``-`` where there is nothing to query. A column
+            may have its own.
         runs: runs behind each mean of the paper's own rows.
         cited_runs: runs behind each cited score.
         resolution: step to which the authors rounded each run before they averaged.
@@ -77,6 +86,7 @@ class Table(Data):
     source: str
     files: tuple[str, ...]
     columns: dict[str, Column]
+    rows: dict[str, str] = {}
     metrics: dict[str, str] = {}
     networks: dict[str, Network] = {}
     over: dict[str, str] = {}
@@ -107,13 +117,19 @@ class Dataset(Data):
     Attributes:
         queries: how many a single-query run ranks.
         recipe: what its rows change in the recipes.
-        beside: other protocols of the same release that a network trained for this one is judged by,
-            too. Their scores are shown and never compared with printed ones.
+        beside: other protocols of the same release that every network trained for this one is judged by,
+            too. Unless a row is printed for one, its scores are shown and compared with nothing.
+        trained_on: the data set, of the same release, whose networks its rows are judged with; empty where
+            they are trained on this one.
+        starts_from: the data set that the networks of its rows are trained on first, row by row and seed by
+            seed; empty where they start from the recipe's weights.
     """
 
     queries: PositiveInt | None = None
     recipe: RecipeChanges = {}
     beside: tuple[str, ...] = ()
+    trained_on: str = ""
+    starts_from: str = ""
 
 
 class OnStreet(Data):
@@ -132,6 +148,9 @@ class RowEntry(Data):
         options_on: data set -> options that differ there.
         part: the part of the network's description (``EmbeddingMethod.parts``) whose scores are the row's;
             the whole unless given. Rows of several parts of one network are trained and recorded once.
+        rerank: whether the row's scores are after re-ranking by k-reciprocal neighbours. It changes the
+            ranking and not the network, which is trained and recorded once for the rows with and without.
+        incomparable: why its runs are not compared with its printed values; empty where they are.
         headline: one of the rows that the paper stands for; they run when none is named.
         datasets: data sets to run it on besides those of its printed cells.
         recipe: what it changes in the recipes, after what its data set changes.
@@ -142,6 +161,8 @@ class RowEntry(Data):
     options: dict[str, Any] = {}
     options_on: dict[str, dict[str, Any]] = {}
     part: str = ""
+    rerank: bool = False
+    incomparable: str = ""
     recipe: RecipeChanges = {}
     headline: bool = False
     datasets: tuple[str, ...] = ()
@@ -174,6 +195,7 @@ class Cell(Data):
         kind: ``proposed`` for a result of the paper's own, ``cited`` for another paper's, ``statistic`` for
             deviations, counts of a data set and sizes of networks.
         method: key of the method that runs it; empty where there is none.
+        row: label of its row; of the paper's own row where the table calls that something else.
         tolerance: distance that counts as reproduced; ``None`` for what is not judged as a score.
         resolution: step to which each run behind the number was rounded.
         spread: form of the deviations in its table.

@@ -15,6 +15,7 @@ BATCHES = {
     "pk": ("ids_per_batch", "images_per_id", "epoch"),
     "pairs": ("anchors_per_batch", "negatives"),
     "shuffled": ("images_per_batch",),
+    "capped": ("images_per_id", "images_per_batch", "batches_per_epoch"),
 }
 """The fields that say how large each sampler's batches are."""
 
@@ -50,13 +51,14 @@ class Recipe(BaseModel):
         erasing_probability: chance that a training image loses a rectangle (``augment.random_erasing``).
         erasing_area: least and greatest share of the image that it covers.
         erasing_aspect: least height per width; the greatest is its inverse.
-        sampler: ``"pk"``, ``"pairs"`` or ``"shuffled"``; see ``reproductions.sampler``.
+        sampler: ``"pk"``, ``"pairs"``, ``"shuffled"`` or ``"capped"``; see ``reproductions.sampler``.
         ids_per_batch: for pk, identities in a batch (P).
-        images_per_id: for pk, images of each identity in a batch (K).
+        images_per_id: for pk, images of each identity in a batch (K); for capped, the most.
         epoch: for pk, what an epoch takes once: every identity, or all images that make groups of K.
         anchors_per_batch: for pairs, images in a batch that ask.
         negatives: for pairs, images of others that each is asked about, beside one of its own identity.
-        images_per_batch: for shuffled.
+        images_per_batch: for shuffled and capped.
+        batches_per_epoch: for capped.
         epochs: number of epochs; they are counted from 1.
         optimizer: ``"adam"``, with its usual moments (0.9, 0.999), or ``"sgd"``.
         momentum: of SGD.
@@ -67,6 +69,9 @@ class Recipe(BaseModel):
             the next entry.
         method_options: options of the method that only this recipe changes, for example block sizes
             on small maps.
+        pose: what a network of poses inside the method starts from: nothing; ``"openpose"``, the published
+            weights, from a file that the command line names; ``"street"``, training on a street of other
+            people whose joints are known (``reproductions.pose``).
         precision: arithmetic of the forward pass.
         street: size of the embedded street, where that is what is trained on.
         ranking: ways to rank by a method that scores pairs: ``"all"`` pairs are scored, or the K nearest
@@ -89,13 +94,14 @@ class Recipe(BaseModel):
     erasing_probability: Probability = 0.0
     erasing_area: tuple[Probability, Probability] = (0.02, 0.4)
     erasing_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3
-    sampler: Literal["pk", "pairs", "shuffled"] = "pk"
+    sampler: Literal["pk", "pairs", "shuffled", "capped"] = "pk"
     ids_per_batch: Annotated[int, Field(ge=0)] = 0
     images_per_id: Annotated[int, Field(ge=0)] = 0
     epoch: Literal["identities", "images"] = "identities"
     anchors_per_batch: PositiveInt = 1
     negatives: PositiveInt = 1
     images_per_batch: PositiveInt = 1
+    batches_per_epoch: PositiveInt = 1
     epochs: PositiveInt
     optimizer: Literal["adam", "sgd"]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -104,6 +110,7 @@ class Recipe(BaseModel):
     backbone_rate: Positive = 1.0
     schedule: tuple[tuple[int, Positive], ...]
     method_options: dict[str, Any] = {}
+    pose: Literal["none", "openpose", "street"] = "none"
     precision: Literal["bf16", "fp32"]
     street: str = "default"
     ranking: Annotated[tuple[Way, ...], Field(min_length=1)] = ("all",)
@@ -137,6 +144,11 @@ class Recipe(BaseModel):
                 "sampler pk needs ids_per_batch of 1 or more and images_per_id of 2 or more, found "
                 f"{self.ids_per_batch} and {self.images_per_id}"
             )
+        if self.sampler == "capped" and not 1 < self.images_per_id < self.images_per_batch:
+            raise ValueError(
+                "sampler capped needs images_per_id of 2 or more and below images_per_batch, found "
+                f"{self.images_per_id} and {self.images_per_batch}"
+            )
         return self
 
     def stated(self) -> dict[str, Any]:
@@ -144,7 +156,7 @@ class Recipe(BaseModel):
 
         So are the sizes of batches that other samplers draw, and what a job states elsewhere.
         """
-        others = {field for sampler, fields in BATCHES.items() if sampler != self.sampler for field in fields}
+        others = {field for fields in BATCHES.values() for field in fields} - {*BATCHES[self.sampler]}
         apart = {"weights", "method_options", "street", *others}
         return self.model_dump(mode="json", exclude=apart, exclude_defaults=True)
 
@@ -156,7 +168,7 @@ class Recipe(BaseModel):
                 return self.ids_per_batch * self.images_per_id
             case "pairs":
                 return self.anchors_per_batch * (2 + self.negatives)
-            case "shuffled":
+            case "shuffled" | "capped":
                 return self.images_per_batch
 
     def learning_rate(self, epoch: int) -> float:

@@ -3,7 +3,8 @@
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,14 +13,42 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reproductions.places import PROJECT
-from reproductions.recipe import way_name
+from reproductions.recipe import Way, way_name
 from retable.errors import RetableError
 from retable.files import write_atomically
 
 UNSAFE = re.compile(r'[/\\:*?"<>|]')
 """Characters that some file system refuses in a name."""
 
+RERANKED = "re-ranked"
+"""The way of ranking that re-orders by k-reciprocal neighbours, where scores are named."""
+
 CODE = ("retable", "methods", "protocols", "reproductions", "pyproject.toml", "uv.lock")
+
+
+def score_name(protocol: str, part: str = "", way: str = "") -> str:
+    """What scores are filed under: ``market1501/openreid top-75``, ``market1501 global re-ranked``."""
+    return " ".join(filter(None, (protocol, part, way)))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreKey:
+    """Which of a network's scores are a row's.
+
+    Attributes:
+        part: of the description; empty for the whole.
+        beside: their name in ``SeedRecord.beside``; empty where they are by the protocol that the network
+            was trained for, ranked in its usual way.
+        rules: fingerprint of the protocol, where ``beside`` is by another one than that.
+    """
+
+    part: str = ""
+    beside: str = ""
+    rules: str = ""
+
+
+WHOLE = ScoreKey()
+"""The scores that every record has."""
 
 
 class Provenance(BaseModel):
@@ -40,16 +69,40 @@ class Provenance(BaseModel):
     split: dict[str, str]
 
 
+class Scoring(BaseModel):
+    """When, where and by what rules a network was judged for a row that is neither the whole's nor a part's.
+
+    Attributes:
+        rules: fingerprint of the protocol.
+        headline: the key of the average precision that it prints as mAP.
+        commit: of the code that judged, None outside a checkout.
+        dirty: as in ``Provenance``.
+        started: when.
+        device: where.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rules: str
+    headline: str
+    commit: str | None
+    dirty: bool | None
+    started: str
+    device: str
+
+
 class SeedRecord(BaseModel):
     """One seed of one row on one data set at one scale; metrics in percent.
 
+    ``split`` names the one that the seed was trained and tested on, where the protocol has several;
     ``identity`` is everything that decides the numbers and ``row_hash`` its digest; ``options`` the
     method's options with all defaults; ``untrained`` are the metrics of the same network before its
     first step; ``bounds`` the worst and best value of metrics that depend on the order of equal
     distances; ``parts`` the metrics of each part of the description, ranked alone, by name, and
     ``untrained_parts`` before the first step; ``beside`` what other rankings of the same network and other
-    protocols give, by name, for example ``"market1501 top-75"`` or, of a part, ``"market1501/x global"``:
-    never compared with printed values.
+    protocols give, by ``score_name``, for example ``"market1501 top-75"`` or, of a part, ``"market1501/x
+    global"``; ``scorings`` tells how those of them came that are the scores of rows, see ``ScoreKey``. They
+    may be added when the network has long been trained. The others are compared with nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +114,7 @@ class SeedRecord(BaseModel):
     dataset: str
     scale: Literal["paper", "proxy"]
     seed: int
+    split: str = ""
     row_hash: str
     identity: dict[str, Any]
     options: dict[str, Any]
@@ -69,6 +123,7 @@ class SeedRecord(BaseModel):
     bounds: dict[str, tuple[float, float]]
     parts: dict[str, dict[str, float]] = {}
     beside: dict[str, dict[str, float]] = {}
+    scorings: dict[str, Scoring] = {}
     untrained: dict[str, float]
     untrained_parts: dict[str, dict[str, float]] = {}
     history: list[dict[str, float]]
@@ -82,24 +137,48 @@ class SeedRecord(BaseModel):
             raise ValueError(f"found parts {found} and untrained_parts {before}, expected the same names")
         return self
 
-    def has(self, part: str) -> bool:
-        """Whether this part of the description was ranked; the whole, ``""``, always was."""
-        return not part or part in self.parts
+    def has(self, key: ScoreKey) -> bool:
+        """Whether these scores are here, by these rules; those of the whole, ``WHOLE``, always are."""
+        if not key.beside:
+            return not key.part or key.part in self.parts
+        made = self.scorings.get(key.beside)
+        return key.beside in self.beside and (made is None or key.rules in ("", made.rules))
 
-    def scores(self, part: str = "") -> dict[str, float]:
-        """The metrics of a part of the description, or of the whole."""
-        return self.parts[part] if part else self.metrics
+    def scores(self, key: ScoreKey = WHOLE) -> dict[str, float]:
+        """The metrics of these scores, which are here."""
+        if key.beside:
+            return self.beside[key.beside]
+        return self.parts[key.part] if key.part else self.metrics
 
-    def untrained_scores(self, part: str = "") -> dict[str, float]:
-        """The same before the first step."""
-        return self.untrained_parts[part] if part else self.untrained
+    def score(self, key: ScoreKey, metric: str) -> float:
+        """One of them; what a paper prints as mAP is the headline average precision of their protocol."""
+        made = self.scorings.get(key.beside)
+        headline = made.headline if made else self.headline
+        return self.scores(key)[headline if metric == "mAP" else metric]
+
+    def untrained_scores(self, key: ScoreKey = WHOLE) -> dict[str, float]:
+        """The same before the first step; nothing where that was not measured, as of all in ``beside``."""
+        if key.beside:
+            return {}
+        return self.untrained_parts[key.part] if key.part else self.untrained
 
     def scores_beside(self, part: str = "") -> dict[str, dict[str, float]]:
         """Of ``beside``, what is of a part of the description, or of the whole."""
-        ends = {
-            name: next((one for one in self.parts if name.endswith(f" {one}")), "") for name in self.beside
+        return {name: metrics for name, metrics in self.beside.items() if self._part_of(name) == part}
+
+    def _part_of(self, name: str) -> str:
+        """The part of the description that a name of ``beside`` speaks of."""
+        name = name.removesuffix(f" {RERANKED}")
+        return next((part for part in self.parts if name.endswith(f" {part}")), "")
+
+    def names(self) -> set[str]:
+        """What all scores here are called, those of the whole and of its parts among them."""
+        protocol = str(self.identity["protocol"][0])
+        return {
+            judged_by(self.identity),
+            *(score_name(protocol, part) for part in self.parts),
+            *self.beside,
         }
-        return {name: metrics for name, metrics in self.beside.items() if ends[name] == part}
 
     def path(self, results: Path) -> Path:
         """Where this record belongs below ``results``."""
@@ -128,17 +207,22 @@ class SeedRecord(BaseModel):
         return path
 
 
-def judged_by(identity: Mapping[str, Any], part: str = "") -> str:
+def judged_by(identity: Mapping[str, Any], key: ScoreKey = WHOLE) -> str:
     """The protocol of a row's scores and, where pairs are scored, how: ``market1501/openreid top-75``.
 
     Of a part of the description it says so: ``market1501, part global``.
     """
+    if key.beside:
+        return key.beside
     recipe, protocol = identity["recipe"], str(identity["protocol"][0])
-    if part:
-        return f"{protocol}, part {part}"
-    if recipe.get("sampler") != "pairs":
-        return protocol
-    return f"{protocol} {way_name(recipe.get('ranking', ['all'])[0])}"
+    if key.part:
+        return f"{protocol}, part {key.part}"
+    return score_name(protocol, way=usual_way(recipe.get("sampler"), recipe.get("ranking", ["all"])))
+
+
+def usual_way(sampler: str | None, ranking: Sequence[Way]) -> str:
+    """How a recipe ranks first; empty for methods that describe an image by one vector."""
+    return way_name(ranking[0]) if sampler == "pairs" else ""
 
 
 def by_row_hash(records: Iterable[SeedRecord]) -> dict[str, dict[int, SeedRecord]]:
@@ -149,9 +233,9 @@ def by_row_hash(records: Iterable[SeedRecord]) -> dict[str, dict[int, SeedRecord
     return groups
 
 
-def serving(part: str, records: Mapping[int, SeedRecord]) -> dict[int, SeedRecord]:
-    """Those of some seeds' records that hold scores of this part of the description."""
-    return {seed: record for seed, record in records.items() if record.has(part)}
+def serving(key: ScoreKey, records: Mapping[int, SeedRecord]) -> dict[int, SeedRecord]:
+    """Those of some seeds' records that hold these scores."""
+    return {seed: record for seed, record in records.items() if record.has(key)}
 
 
 def existing(results: Path) -> Path:
@@ -189,6 +273,14 @@ def provenance(started: float, device: str, split: dict[str, str]) -> Provenance
         python=platform.python_version(),
         versions=dict(_versions(("torch", "torchvision", "timm", "numpy", "numba", "accelerate", "pillow"))),
         split=split,
+    )
+
+
+def scoring(started: float, device: str, rules: str, headline: str) -> Scoring:
+    """How scores of the running program came; ``started`` in seconds since 1970."""
+    when = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    return Scoring(
+        rules=rules, headline=headline, commit=commit(), dirty=dirty(), started=when, device=device
     )
 
 

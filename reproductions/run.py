@@ -10,6 +10,7 @@ from reproductions.arguments import (
     DataRoot,
     Device,
     Dial,
+    PoseWeights,
     Results,
     Scale,
     Seed,
@@ -26,7 +27,8 @@ def main(
     table: Annotated[str | None, typer.Option(help="only rows of this table, for example table5")] = None,
     row: Annotated[list[str] | None, typer.Option(help="a row's label; may be repeated")] = None,
     on: Annotated[
-        list[str] | None, typer.Option(help="a data set's key, or crosswalk; may be repeated")
+        list[str] | None,
+        typer.Option(help="a data set's key, crosswalk, or e.g. crosswalk/mars; may be repeated"),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="run seeds 0..N-1 (default: 4)")] = None,
     seed: Seed = None,
@@ -36,6 +38,7 @@ def main(
     weights: Annotated[
         str | None, typer.Option(help="imagenet, none or a file (default: the recipe's)")
     ] = None,
+    pose_weights: PoseWeights = None,
     recipe: Annotated[
         Literal["paper", "proxy"] | None,
         typer.Option(help="train by another scale's recipe (default: the scale's own)"),
@@ -85,6 +88,7 @@ def main(
         recipe=recipe,
         weights=weights,
         precision=precision,
+        pose_weights=pose_weights,
         options=options,
         recipe_fields=fields,
         street=street,

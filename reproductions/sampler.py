@@ -5,6 +5,7 @@
              identity once, or goes on to (nearly) every image
 ``pairs``    every image asks once about one of its own identity and a fixed number of others
 ``shuffled`` every image once, for losses over classes
+``capped``   as many images as fill a batch, at most K of an identity, for losses over all triplets
 ===========  ========================================================================================
 
 All draw from torch's global generator.
@@ -45,6 +46,9 @@ def batches(labels: Tensor, recipe: Recipe) -> Iterator[Batch]:
             yield from pair_batches(labels, recipe.anchors_per_batch, recipe.negatives)
         case "shuffled":
             yield from map(Batch, shuffled_batches(len(labels), recipe.images_per_batch))
+        case "capped":
+            sizes = recipe.images_per_id, recipe.images_per_batch, recipe.batches_per_epoch
+            yield from map(Batch, capped_batches(labels, *sizes))
 
 
 def images_per_epoch(labels: Tensor, recipe: Recipe) -> int:
@@ -60,6 +64,8 @@ def images_per_epoch(labels: Tensor, recipe: Recipe) -> int:
             return len(_anchors(labels)) * (2 + recipe.negatives)
         case "shuffled":
             return len(labels) // recipe.batch_size * recipe.batch_size
+        case "capped":
+            return recipe.batches_per_epoch * recipe.batch_size
 
 
 def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterator[Tensor]:
@@ -108,13 +114,19 @@ def pk_batches_of_all(labels: Tensor, ids_per_batch: int, images_per_id: int) ->
 
 def _images_of_each(labels: Tensor, ids_per_batch: int) -> list[Tensor]:
     """The images of each identity. Raises ``RetableError`` for fewer identities than a batch has."""
-    found = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
+    found = _by_identity(labels)
     if len(found) < ids_per_batch:
         raise RetableError(
             f"{len(found)} identities cannot fill a batch of {ids_per_batch}; use a larger data set or "
             "fewer ids_per_batch in the recipe"
         )
     return found
+
+
+def _by_identity(labels: Tensor) -> list[Tensor]:
+    """The images of each identity, in rising order of both."""
+    counts = torch.unique(labels, return_counts=True)[1]
+    return list(torch.split(labels.argsort(stable=True), counts.tolist()))
 
 
 def _draw(images: Tensor, count: int) -> Tensor:
@@ -141,6 +153,53 @@ def shuffled_batches(images: int, images_per_batch: int) -> Iterator[Tensor]:
         )
     order = torch.split(torch.randperm(images), images_per_batch)
     yield from order[: images // images_per_batch]
+
+
+def capped_batches(
+    labels: Tensor, images_per_id: int, images_per_batch: int, batches_per_epoch: int
+) -> Iterator[Tensor]:
+    """Identities in random order, at most K random images of each, until a batch is full.
+
+    This is the sampler of Zhao et al., ICCV 2017 (zlmzju/part_reid, reid_layer/data_layer.py), but for which
+    images are taken: there the first K of an identity. A walk through all identities goes on from batch
+    to batch, and another one in new order follows it. The last identity of a batch may have fewer images
+    than there is room for. One that a new walk would bring into the same batch again waits for the next,
+    so that no image is in a batch twice.
+
+    Args:
+        labels: (N,) identity of each image.
+        images_per_id: K, at least 1.
+        images_per_batch: B, at least 1.
+        batches_per_epoch: number of batches.
+
+    Yields:
+        (B,) indices into ``labels``, identity after identity.
+
+    Raises:
+        RetableError: all identities together cannot fill a batch.
+    """
+    of_identity = _by_identity(labels)
+    there = sum(min(len(images), images_per_id) for images in of_identity)
+    if there < images_per_batch:
+        raise RetableError(
+            f"{len(of_identity)} identities with at most {images_per_id} images each are {there} images and "
+            f"cannot fill a batch of {images_per_batch}; use a larger data set or fewer images_per_batch in "
+            "the recipe"
+        )
+    walk: list[int] = []
+    for _ in range(batches_per_epoch):
+        batch: dict[int, Tensor] = {}
+        room = images_per_batch
+        while room:
+            coming = next((identity for identity in walk if identity not in batch), None)
+            if coming is None:
+                walk += torch.randperm(len(of_identity)).tolist()
+                continue
+            walk.remove(coming)
+            images = of_identity[coming]
+            batch[coming] = images[torch.randperm(len(images))[: min(images_per_id, room)]]
+            room -= len(batch[coming])
+        yield torch.cat(list(batch.values()))
 
 
 def pair_batches(labels: Tensor, anchors_per_batch: int, negatives: int) -> Iterator[Batch]:
@@ -210,7 +269,7 @@ class _ByIdentity:
 
     def same(self, images: Tensor) -> Tensor:
         """Another image of each one's identity, (A,)."""
-        drawn = self.start[images] + _below(self.count[images] - 1)
+        drawn = self.start[images] + below(self.count[images] - 1)
         return self.order[drawn + (drawn >= self.place[images])]
 
     def different(self, images: Tensor, number: int) -> Tensor:
@@ -224,12 +283,12 @@ class _ByIdentity:
         drawn = torch.full((len(images), number), -1)
         for column in range(number):
             last = others - number + column
-            fresh = _below(last + 1)
+            fresh = below(last + 1)
             taken = (drawn == fresh[:, None]).any(1)
             drawn[:, column] = torch.where(taken, last, fresh)
         return self.order[drawn + (drawn >= start[:, None]) * count[:, None]]
 
 
-def _below(bounds: Tensor) -> Tensor:
+def below(bounds: Tensor) -> Tensor:
     """One number 0..bound-1 for each bound, evenly; double precision keeps that for any data set."""
     return (torch.rand(len(bounds), dtype=torch.float64) * bounds).long()

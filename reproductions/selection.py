@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protocols import PROTOCOLS
-from protocols.files import locate_release
-from reproductions.jobs import STREET, Changes, Job, make_job
-from reproductions.paper import Paper, RunScale
+from protocols import PROTOCOLS, Protocol
+from protocols.base import Part
+from protocols.files import lacking, locate_release
+from reproductions.jobs import STREET, Changes, Job, has_rules, make_job, on_street, stands_for
+from reproductions.paper import Dataset, Paper, RunScale
 from retable.errors import DataError, RetableError, UnknownName
 
 RECIPE = "recipe."
@@ -25,17 +26,40 @@ def data_root(given: Path | None) -> Path | None:
 
 
 def datasets_here(paper: Paper, root: Path | None) -> list[str]:
-    """The paper's data sets whose release lies below ``root``, of those that have a protocol."""
-    return [
-        name
-        for name in paper_datasets(paper)
-        if root and name in PROTOCOLS.names() and (root / PROTOCOLS.get(name)().folder).is_dir()
-    ]
+    """The paper's data sets whose release lies below ``root``, of those that have a protocol.
+
+    One that needs more of its release than others do is not here without that, for example Market-1501 with
+    500,000 distractors; a release without what all need is here, and damaged. A data set whose networks
+    are trained on another one first needs that, too.
+    """
+
+    def is_here(name: str) -> bool:
+        if not root or name not in PROTOCOLS.names():
+            return False
+        protocol = PROTOCOLS.get(name)()
+        before = paper.datasets.get(name, Dataset()).starts_from
+        if not (root / protocol.folder).is_dir() or (before and not is_here(before)):
+            return False
+        return all(part in _needed_by_all(protocol) for part in lacking(protocol, root / protocol.folder))
+
+    return list(filter(is_here, paper_datasets(paper)))
+
+
+def _needed_by_all(protocol: Protocol) -> set[Part]:
+    """Parts of a release that all of its protocols need."""
+    every = (PROTOCOLS.get(name)() for name in PROTOCOLS.names())
+    return set(protocol.needs).intersection(*(one.needs for one in every if one.folder == protocol.folder))
 
 
 def paper_datasets(paper: Paper) -> list[str]:
     """All data sets that the paper's own rows are printed or described for."""
     return list(dict.fromkeys(name for row in paper.rows.values() for name in row.datasets))
+
+
+def streets(paper: Paper) -> list[str]:
+    """The street's keys: the plain one, and those of the paper's data sets that it has layouts for."""
+    others = (f"{STREET}/{name}" for name in paper_datasets(paper))
+    return [STREET, *filter(has_rules, others)]
 
 
 def select_rows(paper: Paper, table: str | None, rows: Sequence[str]) -> list[str]:
@@ -78,18 +102,18 @@ def select_jobs(
         RetableError: no row has scores printed for a data set.
     """
     labels = select_rows(paper, table, rows)
-    known = [*paper_datasets(paper), STREET]
+    known = [*paper_datasets(paper), *streets(paper)]
     for name in datasets:
         if name not in known:
             raise UnknownName(f"data set of {paper.key}", name, known)
     scale = scale or _scale(datasets, root)
-    chosen = _on_street(datasets) if scale == "proxy" else _real(paper, datasets, root)
+    chosen = _on_street(paper, datasets) if scale == "proxy" else _real(paper, datasets, root)
     named = bool(rows and datasets)
     jobs = [
         make_job(paper, label, dataset, scale, root=root, changes=changes)
         for label in labels
         for dataset in chosen
-        if named or dataset == STREET or dataset in paper.row(label).datasets
+        if named or stands_for(dataset) in (STREET, *paper.row(label).datasets)
     ]
     if not jobs:
         raise RetableError(
@@ -124,23 +148,27 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 def _scale(datasets: Sequence[str], root: Path | None) -> RunScale:
     """``paper`` if real data were named or a data root was given, else ``proxy``, on the street."""
-    if STREET in datasets:
+    if any(map(on_street, datasets)):
         return "proxy"
     return "paper" if datasets or root else "proxy"
 
 
-def _on_street(datasets: Sequence[str]) -> list[str]:
-    if others := set(datasets) - {STREET}:
+def _on_street(paper: Paper, datasets: Sequence[str]) -> list[str]:
+    """The streets asked for, else the plain one."""
+    if others := [name for name in datasets if not on_street(name)]:
         raise RetableError(
-            f"--on {', '.join(sorted(others))} with --scale proxy: proxies run on the street alone"
+            f"--on {', '.join(sorted(others))} with --scale proxy: proxies run on the street alone, which is "
+            f"{', '.join(streets(paper))}"
         )
-    return [STREET]
+    return list(datasets) or [STREET]
 
 
 def _real(paper: Paper, datasets: Sequence[str], root: Path | None) -> list[str]:
     """The data sets asked for, else all that are here, each looked up below the data root."""
-    if STREET in datasets:
-        raise RetableError(f"--on {STREET} with --scale paper: the street compares with no published value")
+    if rendered := [name for name in datasets if on_street(name)]:
+        raise RetableError(
+            f"--on {rendered[0]} with --scale paper: the street compares with no published value"
+        )
     chosen = list(datasets) or datasets_here(paper, root)
     if root is None or not chosen:
         where = f"found {_listing(root)} in {root}" if root else "there is no --data-root and no REID_DATA"

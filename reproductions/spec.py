@@ -85,6 +85,7 @@ def _read_paper(folder: Path) -> Paper:
     cells = with_errata(Tables(folder, datasets, tables, entries, cited).cells(), errata)
     refuse_two_values(cells)
     refuse_impossible(cells, datasets, anomalies)
+    _check_networks(datasets)
     recipes = _recipes(toml)
     _check_changes(recipes, datasets, entries)
     content = {
@@ -122,6 +123,22 @@ def _recipes(toml: Toml) -> dict[RunScale, Recipe]:
     }
 
 
+def _check_networks(datasets: Mapping[str, Dataset]) -> None:
+    """Raise ``SpecError`` unless what a data set's networks come from trains networks of its own."""
+    for name, dataset in datasets.items():
+        where = f"datasets {name!r}"
+        for key in ("trained_on", "starts_from"):
+            other = getattr(dataset, key)
+            known(filter(None, [other]), datasets, f"{where}, {key}", "data set")
+            if other and (other == name or datasets[other].trained_on):
+                expected = "another data set, which networks are trained on"
+                raise fault(FILE, where, key, found=repr(other), expected=expected)
+        for key in ("recipe", "beside", "starts_from"):
+            if dataset.trained_on and getattr(dataset, key):
+                expected = f"it with {dataset.trained_on!r}, which the networks are trained on"
+                raise fault(FILE, where, found=f"{key} and trained_on", expected=expected)
+
+
 def _check_changes(
     recipes: Mapping[RunScale, Recipe], datasets: Mapping[str, Dataset], rows: Mapping[str, RowEntry]
 ) -> None:
@@ -149,6 +166,10 @@ def _unstated(toml: Toml) -> tuple[Unstated, ...]:
 
 def _row(label: str, entry: RowEntry, cells: Sequence[Cell], known_datasets: Mapping[str, Dataset]) -> Row:
     known((*entry.datasets, *entry.options_on), known_datasets, f"row {label!r}", "data set")
+    for name in entry.options_on:
+        if other := known_datasets[name].trained_on:
+            expected = f"{other!r}, which its network is trained on"
+            raise fault(FILE, f"row {label!r}", "options_on", found=repr(name), expected=expected)
     own = [cell for cell in cells if cell.row == label and cell.kind == "proposed"]
     datasets = dict.fromkeys((*(cell.dataset for cell in own), *entry.datasets))
     return Row(
@@ -166,6 +187,9 @@ def _claim(
     known(entry.rows, rows, where, "row")
     known(entry.datasets, datasets, where, "data set")
     known(entry.metrics, PERCENTAGES, where, "metric")
+    if entry.kind == "step" and (others := [row for row in entry.rows if rows[row].incomparable]):
+        found = f"row {others[0]!r}, whose runs are not compared with printed values"
+        raise fault(FILE, where, found=found, expected="rows whose printed difference can be compared")
     return Claim(**entry.model_dump(), targets=tuple(_targets(entry, cells)))
 
 

@@ -23,7 +23,7 @@ from reproductions.jobs import DIALS, Job
 from reproductions.judgement import Judgement
 from reproductions.paper import Cell
 from reproductions.places import PROJECT
-from reproductions.records import SeedRecord, commit, dirty
+from reproductions.records import ScoreKey, SeedRecord, commit, dirty
 from reproductions.spec import load_paper
 from reproductions.training import Entry
 from reproductions.transcript import number
@@ -80,12 +80,15 @@ class Store:
         self.client.log_dict(run_id, row.identity, "spec.json")
         return run_id
 
-    def child(self, row: Row, seed: int, campaign: str) -> str:
-        """Run id of one seed's run below the row's; an unfinished one is continued. Both are running then."""
+    def child(self, row: Row, seed: int, campaign: str, again: bool = False) -> str:
+        """Run id of one seed's run below the row's; an unfinished one is continued. Both are running then.
+
+        So is a finished one where the same trained network is judged ``again``.
+        """
         parent = self.parent(row, campaign)
         self.client.update_run(parent, status="RUNNING")
         found = self._find(row, f"tags.`retable.seed` = '{seed}'")
-        if found is not None and found.info.status != "FINISHED":
+        if found is not None and (again or found.info.status != "FINISHED"):
             self.client.update_run(found.info.run_id, status="RUNNING")
             return str(found.info.run_id)
         tags = {
@@ -113,7 +116,9 @@ class Store:
                 self.log_epoch(run_id, entry)
         metrics = scores(record)
         metrics |= _named("untrained", record.untrained, record.untrained_parts)
-        self._log(run_id, metrics=metrics, params=flatten(record.identity | {"options": record.options}))
+        known = self.client.get_run(run_id).data.params  # of a network that is judged again
+        params = flatten(record.identity | {"options": record.options})
+        self._log(run_id, metrics, {name: value for name, value in params.items() if name not in known})
         self._log_inputs(run_id, record)
         self.client.log_dict(run_id, record.model_dump(mode="json"), "record.json")
         for file in (files.weights, files.ranks):
@@ -239,9 +244,9 @@ class Tracker:
         self.store = self._attempt(Store, uri)
 
     @contextmanager
-    def seed(self, row: Row, seed: int) -> Iterator["SeedRun"]:
-        """The run of one seed; left by an exception it is marked so, to be continued."""
-        run = SeedRun(self, self.with_store(lambda store: store.child(row, seed, self.campaign)))
+    def seed(self, row: Row, seed: int, again: bool = False) -> Iterator["SeedRun"]:
+        """The run of one seed, see ``Store.child``; left by an exception it is marked so, to be continued."""
+        run = SeedRun(self, self.with_store(lambda store: store.child(row, seed, self.campaign, again)))
         try:
             yield run
         except KeyboardInterrupt:
@@ -309,28 +314,35 @@ def _named(
     """Metrics as ``first/mAP``, and those of each group as ``first/group/mAP``."""
     named = {f"{first}/{name}": value for name, value in metrics.items()}
     for group, own in groups.items():
-        named |= {f"{first}/{group}/{name}": value for name, value in own.items()}
+        named |= {f"{first}/{safe(group)}/{name}": value for name, value in own.items()}
     return named
 
 
 def judged_cells(records: Sequence[SeedRecord]) -> list[tuple[str, Cell, Verdict]]:
     """Printed cells of the records' network and data set: names in the store, cells, verdicts.
 
-    They are those of the row that was run, and of one row for each other part of the description; none
-    for proxies.
+    They are those of the row that was run, and of one row for each other part of the description and each
+    other way of judging it; none for proxies.
     """
     one = records[0]
     if one.scale != "paper":
         return []
     paper = load_paper(one.paper)
     judgement = Judgement(paper, records)
-    rows = {paper.row(label).part: label for label in reversed([one.row, *judgement.labels(one)])}
+    rows: dict[ScoreKey, Job] = {}
+    for job in sorted(judgement.jobs_of(one), key=lambda job: job.row != one.row):
+        rows.setdefault(job.key, job)
     return [
-        (f"{part}/{cell.metric}" if part else cell.metric, cell, answer.verdict)
-        for part, label in rows.items()
-        for cell in paper.select(row=label, dataset=one.dataset)
+        ("/".join(filter(None, (safe(key.beside) or key.part, cell.metric))), cell, answer.verdict)
+        for key, job in rows.items()
+        for cell in paper.select(row=job.row, dataset=job.dataset)
         if (answer := judgement.answer(cell)).verdict is not None and answer.verdict.n
     ]
+
+
+def safe(name: str) -> str:
+    """A name of scores in characters that MLflow takes: ``market1501+500k`` has one that it does not."""
+    return name.replace("+", " with ")
 
 
 def describe(row: Row) -> str:

@@ -1,6 +1,6 @@
 """A finished seed, ready to be asked: its weights, its test images and how its queries were ranked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,22 +11,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from methods.base import Method
 from protocols import Record
 from protocols.metrics import average_precisions, first_ranks
 from protocols.ranking import Labels, counted, rank_matches
 from reproductions.augment import normalise
 from reproductions.descriptions import TEST_BATCH, Descriptions, describe_all
-from reproductions.evaluation import Lists
-from reproductions.execute import Data, artefacts, build, load_data, pick_device, refuse_unknown_part
-from reproductions.jobs import STREET, Job
+from reproductions.evaluation import Lists, sides
+from reproductions.execute import Data, artefacts, build, load_data, load_pose, pick_device, with_weights
+from reproductions.jobs import STREET, Job, on_street
 from reproductions.pair_ranking import AllPairs, TwoStage, ranked_by
+from reproductions.row_scores import refuse_unknown_part
 from reproductions.training import make_accelerator
-from retable.errors import RetableError, WeightsError
+from retable.errors import RetableError
 from retable.progress import progress_bar
 
 
@@ -54,18 +52,32 @@ class Network:
                 raise RetableError(_absent(job, seed, file))
         self.device = torch.device(pick_device(device))
         size = job.recipe.height, job.recipe.width
-        self.data: Data = load_data(job.data, job.beside, *size, self.device, console)
+        self.data: Data = load_data(job.data, job.beside, seed, *size, self.device, console)
         network = build(replace(job, weights="none"), seed, self.data.num_pids)
-        self.method: Any = _with_weights(network, self.kept.weights).to(self.device).eval()
-        self._job, self._console = job, console
+        self.method: Any = with_weights(network, self.kept.weights).to(self.device).eval()
+        self.console = console
+        self._job = job
 
     @cached_property
     def described(self) -> Descriptions:
         """Descriptions of all test images."""
         images = self.data.test
         accelerator = make_accelerator(self.device.type, self._job.recipe.precision)
-        with progress_bar(self._console, f"describing by {self._job.row}", len(images)) as bar:
+        with progress_bar(self.console, f"describing by {self._job.row}", len(images)) as bar:
             return describe_all(self.method, images, accelerator, progress=bar.advance)
+
+    @cached_property
+    def untrained(self) -> Any | None:
+        """The network as it is when training starts, its pose network trained for poses before.
+
+        None where the recipe starts from a file of pose weights that was not given.
+        """
+        if self._job.lacks_pose:
+            return None
+        network = build(replace(self._job, weights="none"), self.seed, self.data.num_pids).to(self.device)
+        if self._job.recipe.pose != "none":
+            load_pose(network, self._job, self.device.type, self.console)
+        return network.eval()
 
 
 def load(jobs: Sequence[Job], seed: int, device: str, console: Console) -> list["Trained"]:
@@ -82,11 +94,17 @@ class Trained:
 
     Places are those of images in the list of queries or in the gallery.
 
-    Raises ``SpecError`` when the row is of a part that the network's description does not have.
+    Raises ``SpecError`` when the row is of a part that the network's description does not have, and
+    ``RetableError`` when it is judged in another way than every network is.
     """
 
     def __init__(self, job: Job, network: Network) -> None:
         refuse_unknown_part(network.method, job)
+        if job.key.beside:
+            raise RetableError(
+                f"{job.row} on {job.dataset}: found scores by {job.key.beside}, and pictures are of the "
+                f"ranking that every network has; expected a row without re-ranking, on {job.network.dataset}"
+            )
         self.job, self.seed = job, network.seed
         self.data, self.method = network.data, network.method
         self._network = network
@@ -154,6 +172,22 @@ class Trained:
         found = [self.method.transforms(self.gallery(*batch)).double().cpu() for batch in batches]
         return np.asarray(torch.cat(found))
 
+    @property
+    def untrained(self) -> Any | None:
+        """See ``Network.untrained``."""
+        return self._network.untrained
+
+    def test_images(self) -> Iterator[Tensor]:
+        """All test images of the row's protocol as the network sees them, some at a time, (B, 3, H, W)."""
+        count = self._asked.images
+        with progress_bar(
+            self._network.console, f"looking through {self.job.row}'s test images", count
+        ) as bar:
+            for start in range(0, count, TEST_BATCH):
+                images = self.data.test[start : min(start + TEST_BATCH, count)]
+                yield normalise(images.to(self._network.device))
+                bar.advance(len(images))
+
     def activations(self, *queries: int) -> NDArray[np.float32]:
         """Mean over the channels of the last feature map of queries, (B, h, w)."""
         maps: Tensor = self.method.feature_maps(self.queries(*queries))
@@ -165,7 +199,7 @@ class Trained:
         described = self._network.described
         if self.job.part:
             described = described.columns(self.method.parts[self.job.part])
-        query, gallery = described.of(self._asked.query), described.of(self._asked.gallery)
+        query, gallery = sides(described, self._asked)
         return ranked_by(self.job.recipe.ranking[0], self.method, query, gallery)
 
     @cached_property
@@ -199,24 +233,14 @@ class Trained:
 
 
 def shown(record: Record, height: int, width: int) -> NDArray[np.uint8]:
-    """An image for the page, (height, width, 3), from its file."""
-    with Image.open(record.path) as image:
+    """An image for the page, (height, width, 3), from its file; of several, the first."""
+    with Image.open(record.images()[0]) as image:
         return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _with_weights(network: Method, file: Path) -> Method:
-    try:
-        network.load_state_dict(load_file(file))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        first = str(error).splitlines()[0]
-        raise WeightsError(
-            f"{file}: cannot be loaded ({first}); delete it and run the seed --fresh"
-        ) from error
-    return network
-
-
 def _absent(job: Job, seed: int, file: Path) -> str:
-    on = "" if job.dataset == STREET else f" --on {job.dataset} --data-root DIR"
+    on = "" if job.dataset == STREET else f" --on {job.dataset}"
+    on += "" if on_street(job.dataset) else " --data-root DIR"
     return (
         f"{job.row} on {job.dataset} [{job.row_hash}], seed {seed}: no {file}, so it was not trained here; "
         f'run python -m reproductions.run {job.paper} --row "{job.row}" --seed {seed}{on} (with the same '

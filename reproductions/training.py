@@ -17,6 +17,8 @@ from torch import Tensor
 from methods.base import Method, PairMethod
 from reproductions.augment import cutout, normalise, random_crop, random_erasing, random_flip, random_shift
 from reproductions.checkpoint import Checkpoint
+from reproductions.frames import Frames
+from reproductions.images import Images
 from reproductions.recipe import Recipe
 from reproductions.sampler import batches
 from retable.errors import RetableError, SpecError
@@ -55,7 +57,7 @@ def refuse_misfit(method: Method, recipe: Recipe) -> None:
     """Raise ``SpecError`` when the method learns from pairs and the recipe makes none, or the reverse."""
     pairs = isinstance(method, PairMethod)
     if pairs != (recipe.sampler == "pairs"):
-        expected = 'sampler = "pairs"' if pairs else 'sampler = "pk" or "shuffled"'
+        expected = 'sampler = "pairs"' if pairs else 'sampler = "pk", "shuffled" or "capped"'
         learns = "pairs of images" if pairs else "images one by one"
         raise SpecError(
             f'{type(method).__name__} learns from {learns}, the recipe has sampler = "{recipe.sampler}"; '
@@ -84,13 +86,14 @@ def make_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
 
 def train(
     method: Method,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     recipe: Recipe,
     seed: int,
     accelerator: Accelerator,
     resumed: Checkpoint | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    frames: Frames | None = None,
 ) -> Iterator[tuple[Entry, dict[str, Any]]]:
     """Train epoch by epoch, on from ``resumed`` if given.
 
@@ -100,12 +103,14 @@ def train(
     Args:
         method: the network, one that the recipe fits (``refuse_misfit``); trained in place.
         images: (N, 3, H, W) uint8.
-        labels: (N,) identities 0..num_pids-1.
+        labels: (R,) identities 0..num_pids-1 of the records.
         recipe: sizes, schedule and augmentation.
         seed: decides everything random.
         accelerator: device and precision.
         resumed: state after some finished epoch.
         progress: called with the number of images of each batch.
+        frames: which of the N images show each of the R records, of which a step sees one at random; each
+            record is an image unless given.
 
     Yields:
         After each epoch: its entry (mean losses, ``lr``, ``images_per_s``, ``seconds``), and the
@@ -119,6 +124,7 @@ def train(
     if resumed:
         method.load_state_dict(resumed.model)
         optimizer.load_state_dict(resumed.optimizer)
+    frames = frames or Frames(torch.ones(len(labels), dtype=torch.int64))
     model, optimizer = accelerator.prepare(method, optimizer)
     for epoch in range(resumed.epoch + 1 if resumed else 1, recipe.epochs + 1):
         seed_everything(seed, "epoch", epoch)
@@ -126,7 +132,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group.get("rate", 1.0)
         started = time.perf_counter()
-        losses, seen = _train_epoch(model, optimizer, images, labels, recipe, accelerator, progress)
+        losses, seen = _train_epoch(model, optimizer, images, frames, labels, recipe, accelerator, progress)
         seconds = time.perf_counter() - started
         if broken := [name for name, value in losses.items() if not math.isfinite(value)]:
             raise RetableError(
@@ -141,7 +147,8 @@ def train(
 def _train_epoch(
     model: Any,
     optimizer: Any,
-    images: Tensor,
+    images: Images,
+    frames: Frames,
     labels: Tensor,
     recipe: Recipe,
     accelerator: Accelerator,
@@ -152,7 +159,8 @@ def _train_epoch(
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
     steps = seen = 0
     for batch in batches(labels, recipe):
-        pixels = images[batch.images.to(images.device)].to(accelerator.device, non_blocking=True)
+        shown = frames.one_of_each(batch.images)
+        pixels = images[shown.to(images.device)].to(accelerator.device, non_blocking=True)
         pids = labels[batch.images].to(accelerator.device)
         pairs = () if batch.pairs is None else (batch.pairs.to(accelerator.device),)
         losses = model(_augment(pixels, recipe), pids, *pairs)

@@ -123,4 +123,5 @@ def data_root(tiny_street, tmp_path, monkeypatch) -> Path:
         counts = replace(protocol.counts, **count(split, protocol))
         as_it_is = replace(protocol, counts=counts, per_camera={}, explain=lambda *_: [])
         monkeypatch.setitem(PROTOCOLS._objects, name, lambda found=as_it_is: found)
+    monkeypatch.setattr("reproductions.jobs.rules_of", lambda name: PROTOCOLS.get(name)())  # not those kept
     return release.parent

@@ -81,8 +81,8 @@ def cuhk03(layout_street, tmp_path_factory):
 def asked(root, *names):
     """Images and lists of the first split of some protocols."""
     protocols = [PROTOCOLS.get(name)() for name in names]
-    records, lists = pool([(protocol, read(protocol, root)[0]) for protocol in protocols])
-    return decode(records, *SIZE, torch.device("cpu")), lists
+    files, lists = pool([(protocol, read(protocol, root)[0]) for protocol in protocols])
+    return decode(files, *SIZE, torch.device("cpu")), lists
 
 
 def judged_by_hand(asking, distances):
@@ -122,7 +122,7 @@ def test_two_protocols_share_their_images(tiny_street, market):
     assert set(openreid.gallery) < {*official.query, *official.gallery}
     (split,) = read(official.protocol, tiny_street)
     assert official.gallery_labels.pids.tolist() == [record.pid for record in split.gallery]
-    first = decode(split.gallery[:1], *SIZE, torch.device("cpu"))[0]
+    first = decode([split.gallery[0].path], *SIZE, torch.device("cpu"))[0]
     assert torch.equal(images[official.gallery[0]], first)
 
 
@@ -330,11 +330,120 @@ def test_a_split_is_asked_for_by_name(cuhk03, accelerator):
         evaluate_release(Colours(), "cuhk03-labeled", cuhk03, *SIZE, accelerator)
 
 
-def test_records_of_several_images_are_refused():
-    tracklet = Record(Path("mars/0001"), 1, 1, ("a.jpg", "b.jpg"))
+def frames_of(root, name):
+    """The split of a protocol, and for each side of it what ``protocols.evaluate`` takes of its frames."""
+    protocol = PROTOCOLS.get(name)()
+    (split,) = read(protocol, root)
+    sides = {}
+    for side in ("query", "gallery"):
+        records = getattr(split, side)
+        paths = [path for record in records for path in record.images()]
+        owner = np.repeat(np.arange(len(records)), [len(record.images()) for record in records])
+        labels = evaluation.labels_of(records)
+        sides[side] = decode(paths, *SIZE, torch.device("cpu")), owner, labels
+    return protocol, sides
 
-    with pytest.raises(RetableError, match="mars/0001: 2 images, expected one a record"):
-        pool([(PROTOCOLS.get("mars")(), Split((), (tracklet,), (tracklet,)))])
+
+def judged_from_frames(method, root, name, stretch=slice(None), **options):
+    """What ``protocols.evaluate`` makes of every frame's description and its tracklet."""
+    protocol, sides = frames_of(root, name)
+    given = {}
+    accelerator = make_accelerator("cpu", "fp32")
+    for side, (images, owner, labels) in sides.items():
+        given[f"{side}_features"] = describe_all(method, images, accelerator).vectors()[:, stretch]
+        given[f"{side}_tracklets"] = owner
+        given[f"{side}_pids"], given[f"{side}_camids"] = labels.pids[owner], labels.camids[owner]
+    return judge(protocol, **given, **options)
+
+
+@pytest.mark.parametrize("name", ["mars", "mars/torchreid"])
+def test_tracklets_are_judged_as_from_their_frames(layout_street, accelerator, name):
+    root = layout_street("mars")
+    images, lists = asked(root, "mars", "mars/torchreid")
+    method = Bands(legs=slice(6, None))
+
+    found = evaluate(
+        method, images, lists, accelerator, reranked=[f"{name} re-ranked", f"{name} legs re-ranked"]
+    )
+
+    assert method.described == len(images) > len(lists[0].gallery)
+    mine = {judged.name: judged.result for judged in found if judged.protocol == name}
+    for part, stretch in (("", slice(None)), (" legs", slice(6, None))):
+        for way, options in (("", {}), (" re-ranked", {"rerank": True})):
+            expected = judged_from_frames(Bands(), root, name, stretch, **options)
+            assert mine[f"{name}{part}{way}"].metrics == pytest.approx(expected.metrics)
+    assert {judged.name for judged in found if judged.way} == {f"{name} re-ranked", f"{name} legs re-ranked"}
+    assert len({result.metrics["mAP"] for result in mine.values()}) == 4
+
+
+def test_multiple_queries_are_judged_as_from_their_boxes(tiny_street, accelerator):
+    images, lists = asked(tiny_street, "market1501", "market1501/multi-query")
+    names = [asking.protocol.name for asking in lists]
+    method = Bands()
+
+    found = evaluate(method, images, lists, accelerator, reranked=[f"{name} re-ranked" for name in names])
+
+    assert [judged.name for judged in found] == [
+        f"{name}{way}" for name in names for way in ("", " re-ranked")
+    ]
+    (split,) = read(lists[1].protocol, tiny_street)
+    paths = [path for record in split.query for path in record.images()]
+    sizes = [len(record.frames) for record in split.query]
+    assert max(sizes) > 1 and len(images) == lists[0].images + len(paths)
+    features = describe_all(Bands(), images, accelerator).vectors()
+    boxes = describe_all(Bands(), decode(paths, *SIZE, torch.device("cpu")), accelerator).vectors()
+    labels = lists[1].query_labels
+    single = {
+        "query_pids": labels.pids,
+        "query_camids": labels.camids,
+        "gallery_features": features[lists[0].gallery],
+        "gallery_pids": lists[0].gallery_labels.pids,
+        "gallery_camids": lists[0].gallery_labels.camids,
+    }
+    several = {
+        "multiquery_features": boxes,
+        "multiquery_pids": np.repeat(labels.pids, sizes),
+        "multiquery_camids": np.repeat(labels.camids, sizes),
+    }
+    for place, rerank in ((2, False), (3, True)):
+        expected = judge("market1501", **single, **several, rerank=rerank)
+        assert found[place].result.metrics == pytest.approx(expected.metrics)
+    expected = judge("market1501", **single, query_features=features[lists[0].query], rerank=True)
+    assert found[1].result.metrics == expected.metrics
+
+
+def test_only_what_is_wanted_is_made_and_described(tiny_street, accelerator):
+    images, lists = asked(tiny_street, "market1501", "market1501/multi-query")
+    method = Bands(legs=slice(6, None))
+
+    names = {"market1501", "market1501 legs", "market1501/multi-query legs"}
+    found = evaluate(method, images, lists, accelerator, known=names, reranked=["market1501 legs re-ranked"])
+
+    assert [judged.name for judged in found] == ["market1501 legs re-ranked", "market1501/multi-query"]
+    method.described = 0
+    evaluate(method, images, lists[:1], accelerator)
+    assert method.described == len(lists[0].query) + len(lists[0].gallery) < len(images)
+
+
+def test_what_has_no_vectors_is_neither_pooled_nor_re_ranked(layout_street, market, accelerator):
+    class Weighted(Bands):
+        def distance(self, queries, gallery):
+            return super().distance(2 * queries, gallery)
+
+    images, lists = market
+    name = f"{lists[0].protocol.name} re-ranked"
+    with pytest.raises(SpecError, match=r"Weighted: found a distance of its own, .* no rerank = true"):
+        evaluate(Weighted(), images, lists, accelerator, reranked=[name])
+    images, lists = asked(layout_street("mars"), "mars")
+    with pytest.raises(SpecError, match="Patches on mars: found records of several images"):
+        evaluate(Patches(), images, lists, accelerator)
+
+
+def test_an_image_of_two_records_is_refused():
+    first, second = (Record(Path("mars/0001"), 1, camid, ("a.jpg", "b.jpg")[:camid]) for camid in (2, 1))
+
+    with pytest.raises(RetableError, match=r"mars/0001/a\.jpg: in two records"):
+        pool([(PROTOCOLS.get("mars")(), Split((), (first,), (second,)))])
 
 
 def test_a_missing_release_is_told(tmp_path, accelerator):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from protocols import PROTOCOLS, Protocol
 from reproductions.execute import load_data
-from retable.errors import DataError, RetableError
+from retable.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,26 @@ class Source:
         return self.root
 
 
+@pytest.fixture(scope="module")
+def cuhk03(layout_street, tmp_path_factory):
+    """The release folder of a tiny street in the layout of CUHK03, its images unpacked."""
+    root = layout_street("cuhk03")
+    root = shutil.copytree(root, tmp_path_factory.mktemp("cuhk03") / root.name)
+    PROTOCOLS.get("cuhk03-labeled")().prepare(root, lambda *_: None)
+    return root
+
+
 @pytest.fixture
-def load(layout_street, tmp_path):
+def load(layout_street, cuhk03):
     """Data of a protocol on the tiny street in a layout, with others beside it."""
 
-    def of(layout, protocol, *beside):
+    def of(layout, protocol, *beside, seed=0):
         judge, *others = (
             PROTOCOLS.get(one)() if isinstance(one, str) else one for one in (protocol, *beside)
         )
-        root = layout_street(layout)
-        if judge.prepare:
-            root = shutil.copytree(root, tmp_path / root.name)
-            judge.prepare(root, lambda *_: None)
+        root = cuhk03 if layout == "cuhk03" else layout_street(layout)
         source, console = Source(judge, root), Console(file=StringIO())
-        return load_data(source, tuple(others), 16, 8, torch.device("cpu"), console)
+        return load_data(source, tuple(others), seed, 16, 8, torch.device("cpu"), console)
 
     return of
 
@@ -57,8 +63,9 @@ def test_every_test_image_is_decoded_once(load):
     assert data.labels().unique().tolist() == list(range(data.num_pids))
 
 
-def test_a_protocol_of_many_splits_stands_beside_with_its_first(load):
-    data = load("cuhk03", "cuhk03-merged/openreid", "cuhk03-labeled")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_protocol_of_many_splits_stands_beside_with_its_first(load, seed):
+    data = load("cuhk03", "cuhk03-merged/openreid", "cuhk03-labeled", seed=seed)
 
     assert data.names == {
         "cuhk03-merged/openreid": "cuhk03-merged/openreid",
@@ -70,14 +77,24 @@ def test_a_protocol_of_many_splits_stands_beside_with_its_first(load):
     assert set(labeled.query_labels.pids) <= set(merged.query_labels.pids)
 
 
-def test_what_is_judged_first_has_one_split(load):
-    with pytest.raises(RetableError, match=r"cuhk03-labeled: \d+ splits, and a run trains on one"):
-        load("cuhk03", "cuhk03-labeled")
+def test_each_seed_takes_a_split_in_turn(load):
+    first, second, last, again = (load("cuhk03", "cuhk03-labeled", seed=seed) for seed in (0, 1, 19, 21))
+
+    assert [data.split.name for data in (first, second, last, again)] == ["0", "1", "19", "1"]
+    assert [data.lists[0].split for data in (first, second, last, again)] == ["0", "1", "19", "1"]
+    assert again.split.digests() == second.split.digests() != first.split.digests()
+    for data in (first, second, last):
+        assert len(data.train) == len(data.labels()) == len(data.split.train)
+        tested = {*data.lists[0].query_labels.pids, *data.lists[0].gallery_labels.pids}
+        assert tested.isdisjoint(record.pid for record in data.split.train)
 
 
-def test_tracklets_are_refused(load):
-    with pytest.raises(RetableError, match="expected one a record"):
-        load("market1501", "market1501", "market1501/multi-query")
+def test_a_protocol_beside_takes_its_split_of_the_same_place(load):
+    data = load("cuhk03", "cuhk03-labeled", "cuhk03-detected", seed=3)
+
+    assert data.names == {"cuhk03-labeled": "cuhk03-labeled", "cuhk03-detected": "cuhk03-detected split 3"}
+    with pytest.raises(DataError, match=r"openreid, split 0, tests 3 of .* cuhk03-labeled, split 3, trains"):
+        load("cuhk03", "cuhk03-labeled", "cuhk03-merged/openreid", seed=3)  # its one split is the first
 
 
 def test_nobody_is_tested_beside_who_was_trained_on(load):

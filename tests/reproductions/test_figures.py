@@ -240,7 +240,7 @@ def scores_are_the_recorded_ones(shell, *seeds):
     by_hash = {record.row_hash: record for record in load_records(shell.results, "mini")}
     for one in seeds:
         record = by_hash[one.job.row_hash]
-        scores = record.scores(one.job.part)
+        scores = record.scores(one.job.key)
         precisions, ranks = one.average_precisions(), one.first_ranks()
         assert np.nanmean(precisions) == pytest.approx(scores[record.headline])
         assert 100 * np.mean(ranks[~np.isnan(ranks)] == 1) == pytest.approx(scores["rank1"])

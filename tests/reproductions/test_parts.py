@@ -11,7 +11,7 @@ from methods import METHODS
 from reproductions.effects import Trial, mechanism_jobs
 from reproductions.jobs import make_job
 from reproductions.judgement import Judgement
-from reproductions.records import load_records
+from reproductions.records import ScoreKey, load_records
 from reproductions.spec import load_paper
 from reproductions.track import Store
 from retable.registry import Source
@@ -69,7 +69,7 @@ def test_they_are_trained_once_and_each_shows_its_own_scores(shell, tmp_path):
         ("Both", seed, ["upper", "lower"]) for seed in (0, 1)
     ]
     one = records[0]
-    assert len({tuple(one.scores(part).values()) for part in ("", "upper", "lower")}) == 3
+    assert len({tuple(one.scores(ScoreKey(part)).values()) for part in ("", "upper", "lower")}) == 3
     assert set(one.parts["upper"]) == set(one.untrained_parts["lower"]) == set(one.metrics)
     assert set(one.beside) == {f"market1501/openreid{part}" for part in ("", " upper", " lower")}
     announced = [line for line in result.stdout.splitlines() if line.startswith("  table1/")]
@@ -81,11 +81,12 @@ def test_they_are_trained_once_and_each_shows_its_own_scores(shell, tmp_path):
     assert result.stdout.count("; trained ") == 2
     for row in json.loads(outcome.read_text())["rows"]:
         part = {"Both": "", "Upper": "upper", "Lower": "lower"}[row["row"]]
+        key = ScoreKey(part)
         assert row["judged_by"] == ("market1501" + (part and f", part {part}"))
-        assert row["seeds"] == {str(each.seed): each.scores(part) for each in records}
-        assert row["untrained"] == {str(each.seed): each.untrained_scores(part) for each in records}
+        assert row["seeds"] == {str(each.seed): each.scores(key) for each in records}
+        assert row["untrained"] == {str(each.seed): each.untrained_scores(key) for each in records}
         assert set(row["beside"]["0"]) == {f"market1501/openreid {part}".strip()}
-        line = f"{row['row']} on crosswalk, seed 0: mAP {one.scores(part)['mAP']:.2f}, rank-1"
+        line = f"{row['row']} on crosswalk, seed 0: mAP {one.scores(key)['mAP']:.2f}, rank-1"
         assert line in result.stdout
 
     again = shell.run("--seeds", 2, "--row", "Lower", paper="halves")
@@ -224,7 +225,7 @@ def test_a_comparison_has_a_line_for_each_part(shell, first):
 def test_a_changed_network_is_shown_under_the_row_that_was_run():
     judgement = Judgement(PAPER, stale := made_up("Lower", row_hash="0" * 12))
 
-    assert judgement.shown(stale[0]) == {"lower": "Lower"}
+    assert judgement.shown(stale[0]) == {ScoreKey("lower"): "Lower"}
     assert not judgement.is_present(stale[0])
 
 
@@ -245,5 +246,5 @@ def test_a_mechanism_compares_parts_of_one_network():
     assert trial.untrained("Upper", 0.0, "rank1") == {0: 1.5, 1: 1.5}
     assert [level.gain.gap for effect in trial.verdict.effects for level in effect.levels] == [-10, -10]
     turned = next(one for one in records if one.metrics["mAP"] < 50)
-    shown = {"lower": "Lower (occlusion 0.4)", "upper": "Upper (occlusion 0.4)"}
+    shown = {ScoreKey(name.lower()): f"{name} (occlusion 0.4)" for name in ("Lower", "Upper")}
     assert Judgement(PAPER, records).shown(turned) == shown

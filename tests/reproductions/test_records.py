@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reproductions.records import Provenance, SeedRecord, load_records
+from reproductions.records import WHOLE, Provenance, ScoreKey, SeedRecord, load_records
 from retable.errors import RetableError
 
 
@@ -91,7 +91,7 @@ def test_records_of_before_parts_are_read(tmp_path):
     (loaded,) = load_records(tmp_path)
     assert loaded == record()
     assert loaded.scores() == {"mAP": 50.123456789}
-    assert loaded.has("") and not loaded.has("global")
+    assert loaded.has(WHOLE) and not loaded.has(ScoreKey("global"))
 
 
 def test_what_stands_beside_is_of_the_whole_or_of_a_part():

@@ -1,16 +1,19 @@
 """Batches: what every epoch must hold, whatever the data set looks like."""
 
 from collections import Counter
+from itertools import groupby
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reproductions.frames import Frames
 from reproductions.recipe import Recipe
 from reproductions.sampler import (
     Batch,
     batches,
+    capped_batches,
     images_per_epoch,
     pair_batches,
     pk_batches,
@@ -35,6 +38,7 @@ SAMPLERS = [
     {"sampler": "pk", "ids_per_batch": 3, "images_per_id": 2},
     {"sampler": "pairs", "anchors_per_batch": 4, "negatives": 3},
     {"sampler": "shuffled", "images_per_batch": 5},
+    {"sampler": "capped", "images_per_id": 2, "images_per_batch": 5, "batches_per_epoch": 7},
 ]
 
 
@@ -212,6 +216,77 @@ def test_data_without_the_pairs_that_are_asked_for(labels, negatives, message):
         next(pair_batches(torch.tensor(labels), 2, negatives))
 
 
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    images_per_id=st.integers(1, 5),
+    images_per_batch=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+def test_capped_batches_walk_through_the_identities(sizes, images_per_id, images_per_batch, seed):
+    caps = [min(size, images_per_id) for size in sizes]
+    if sum(caps) < images_per_batch:
+        return
+    torch.manual_seed(seed)
+    labels = shuffled_labels(sizes)
+
+    drawn = [batch.tolist() for batch in capped_batches(labels, images_per_id, images_per_batch, 6)]
+
+    seen = Counter()
+    assert len(drawn) == 6
+    for batch in drawn:
+        assert len(set(batch)) == len(batch) == images_per_batch
+        groups = [(pid - 7, len(list(own))) for pid, own in groupby(labels[batch].tolist())]
+        identities = [identity for identity, _ in groups]
+        assert len(set(identities)) == len(identities)  # an identity's images lie together, and once
+        assert all(count == caps[identity] for identity, count in groups[:-1])
+        assert groups[-1][1] <= caps[groups[-1][0]]
+        seen.update(identities)
+    # Every walk ends before another begins, but for those that would come into one batch twice.
+    assert max(seen.values()) - min(seen[identity] for identity in range(len(sizes))) <= 2
+
+
+def test_capped_batches_take_any_of_an_identitys_images():
+    torch.manual_seed(0)
+    labels = torch.tensor([1] * 6 + [2] * 3)
+
+    drawn = Counter(i for batch in capped_batches(labels, 2, 4, 600) for i in batch.tolist())
+
+    assert all(abs(drawn[i] / 600 - 2 / 6) < 0.06 for i in range(6))
+    assert all(abs(drawn[i] / 600 - 2 / 3) < 0.06 for i in range(6, 9))
+
+
+def test_too_few_images_for_a_capped_batch():
+    with pytest.raises(RetableError, match=r"2 identities with at most 3 images each are 5 .* batch of 6"):
+        next(capped_batches(torch.tensor([1] * 9 + [2] * 2), 3, 6, 1))
+
+
+@given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=9), seed=st.integers(0, 99))
+def test_each_record_is_shown_by_an_image_of_its_own(counts, seed):
+    torch.manual_seed(seed)
+    records = torch.randint(len(counts), (20,))
+    owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+
+    shown = Frames(torch.tensor(counts)).one_of_each(records)
+
+    assert torch.equal(owner[shown], records)
+
+
+def test_all_frames_of_a_tracklet_are_as_likely():
+    torch.manual_seed(0)
+
+    shown = Frames(torch.tensor([2, 4])).one_of_each(torch.ones(4000, dtype=torch.int64))
+
+    share = shown.bincount(minlength=6) / 4000
+    torch.testing.assert_close(share, torch.tensor([0, 0, 1, 1, 1, 1]) / 4, atol=0.04, rtol=0)
+
+
+def test_records_of_one_image_take_nothing_from_the_generator():
+    records, before = torch.tensor([2, 0, 2]), torch.get_rng_state()
+
+    assert torch.equal(Frames(torch.ones(3, dtype=torch.int64)).one_of_each(records), records)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("fields", SAMPLERS, ids=lambda fields: fields["sampler"])
 class TestEverySampler:
     LABELS = torch.arange(8).repeat_interleave(4)[torch.randperm(32, generator=torch.manual_seed(1))]
@@ -232,3 +307,8 @@ class TestEverySampler:
 
         assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
         assert not all(torch.equal(a.images, b.images) for a, b in zip(first, other, strict=True))
+
+    def test_sizes_of_other_samplers_do_not_decide_its_numbers(self, fields):
+        others = {name: value for one in SAMPLERS for name, value in one.items() if name not in fields}
+
+        assert Recipe(**RECIPE, **fields, **others).stated() == Recipe(**RECIPE, **fields).stated()

@@ -4,9 +4,13 @@ from copy import deepcopy
 
 import pytest
 import torch
+from PIL import Image
 
 from methods import METHODS
 from reproductions.checkpoint import Checkpoint
+from reproductions.descriptions import describe_all
+from reproductions.frames import Frames
+from reproductions.images import ImageFiles
 from reproductions.recipe import Recipe
 from reproductions.training import (
     make_accelerator,
@@ -100,6 +104,25 @@ def test_one_seed_decides_everything_and_another_seed_differs(coloured):
     assert_equal_weights(first.state_dict(), second.state_dict())
     name = "classifiers.global.weight"
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+
+
+def test_tracklets_in_files_train_as_those_in_memory(coloured, tmp_path):
+    """32 tracklets of one to three frames; what lies in files is decoded as it is drawn."""
+    images, labels = coloured
+    counts = torch.tensor([1, 3, 2, 2]).repeat(8)
+    paths = [tmp_path / f"{place}.png" for place in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    recipe = RECIPE.model_copy(update={"epochs": 2, "schedule": ((1, 1e-3),)})
+
+    trained = []
+    for where in (images, ImageFiles(paths, *images.shape[2:])):
+        method, accelerator = new_method(), make_accelerator("cpu", "fp32")
+        list(train(method, where, labels[::2], recipe, 0, accelerator, frames=Frames(counts)))
+        described = describe_all(method, where, accelerator).rows(slice(None))
+        trained.append(method.state_dict() | {"described": described})
+
+    assert_equal_weights(*trained)
 
 
 def test_it_learns_and_follows_the_schedule(coloured):
