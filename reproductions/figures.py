@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reproductions.arguments import DataRoot, Device, Dial, Scale, StreetSize
+from reproductions.arguments import DataRoot, Device, Dial, PoseWeights, Scale, StreetSize
 from retable.cli import DONE, execute
 from retable.errors import RetableError
 
@@ -18,6 +18,8 @@ class KindName(StrEnum):
     BOXES = "boxes"
     HEAT = "heat"
     LISTS = "lists"
+    COMPONENTS = "components"
+    EMBEDDING = "embedding"
 
 
 def main(
@@ -37,6 +39,7 @@ def main(
     on: Annotated[str | None, typer.Option(help="a data set's key, or crosswalk")] = None,
     scale: Scale = None,
     root: DataRoot = None,
+    pose_weights: PoseWeights = None,
     street: StreetSize = None,
     dial: Dial = None,
     device: Device = "auto",
@@ -48,6 +51,8 @@ def main(
     boxes: images before and after a learned spatial transform.
     heat: activations of the backbone's feature map.
     lists: queries and the images nearest to them, true matches in green.
+    components: local appearance and part descriptors and joint maps as colours, alike where they are alike.
+    embedding: local appearance and part descriptors in the plane, as patches and by part of the body.
     """
     # Imported here, as --help need not wait for them.
     from rich.console import Console
@@ -65,7 +70,7 @@ def main(
         datasets=[on] if on else [],
         scale=scale,
         root=data_root(root),
-        changes=Changes(street=street, dials=parse_settings("--dial", dial or [])),
+        changes=Changes(pose_weights=pose_weights, street=street, dials=parse_settings("--dial", dial or [])),
     )
     jobs, kinds = chosen(jobs, kind or [], named=bool(row))
     console = Console(stderr=True)

@@ -1,25 +1,32 @@
 """Kinds of pictures of trained seeds: what each needs of a method, and what it shows of which images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 from methods import METHODS
 from protocols import Record
 from reproductions.alignment import align, sentence, true_transforms
+from reproductions.body_parts import JOINT_PARTS, OTHER, TRUE_PARTS, cells_by_joints, cells_by_truth
 from reproductions.box_figure import Boxed, box_figure, displacement
+from reproductions.component_figure import Coloured, component_figure
+from reproductions.embedding_figure import NEIGHBOURS, embedding_figure, patches_of
 from reproductions.heat_figure import Heated, heat_figure
 from reproductions.jobs import DIALS, Job, Street
 from reproductions.list_figure import Found, Listed, list_figure
 from reproductions.matching_figure import matching_figure
+from reproductions.principal import Components, principals
 from reproductions.records import UNSAFE
 from reproductions.tiles import Pixels
 from reproductions.trained import Pair, Trained, shown
-from retable.errors import RetableError
+from retable.errors import RetableError, SpecError
 
 TEMPERATURES = (0.05, 0.5, 1.0)
 MARKS = ((0.12, 0.5), (0.38, 0.5), (0.75, 0.5))
@@ -29,6 +36,19 @@ SHOWN_HEIGHT = 256
 """Pixels of an image on the page; the width keeps the recipe's ratio."""
 
 LIST_LENGTH = 5
+
+IMAGES_A_PERSON = 3
+
+LOCAL_MAPS = {
+    "appearance": "appearance",
+    "part": "part",
+    "joints": "joints",
+    "joints before": "joints before\nthis training",
+}
+"""Maps of local descriptors, and how they are called on the page."""
+
+POINTS = 3000
+"""Local descriptors in a picture of them all, about."""
 
 LONGEST_NAME = 255
 """Bytes of a file name that the usual file systems take."""
@@ -233,6 +253,141 @@ def _found(trained: Trained, record: Record, pid: int) -> Found:
     return Found(image(trained, record), f"camera {record.camid}", record.pid == pid)
 
 
+def draw_components(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
+    """People, each seen by several cameras, with the three leading components of rows' local descriptors.
+
+    Rows without local descriptors are left out; nothing is drawn where no row has any.
+    """
+    rows = [one for one in rows if has_local_maps(one)]
+    if not rows:
+        return
+    first = rows[0]
+    components = [principals(map(partial(local_maps, one), one.test_images())) for one in rows]
+    people = {}
+    for query, others in sightings(first, count):
+        records = [first.query(query), *map(first.other, others)]
+        coloured = [_coloured(one, of, query, others) for one, of in zip(rows, components, strict=True)]
+        people[f"person {records[0].pid}"] = [
+            Coloured(image(first, record), f"camera {record.camid}", maps)
+            for record, *maps in zip(records, *coloured, strict=True)
+        ]
+    what = "people seen by several cameras: their local descriptors as colours"
+    figure = component_figure(
+        people, [one.job.row for one in rows], f"{heading(rows)}\n{what}", _shares(rows, components)
+    )
+    yield file_name(rows, "components"), figure
+
+
+def has_local_maps(trained: Trained) -> bool:
+    """Whether there are local descriptors in the row's variant of its method."""
+    try:
+        trained.method.local_maps(trained.queries(0))
+    except SpecError:
+        return False
+    return True
+
+
+def local_maps(trained: Trained, images: Tensor) -> dict[str, Tensor]:
+    """The method's, and where training changed the pose network, joint maps before it: ``LOCAL_MAPS``."""
+    maps: dict[str, Tensor] = trained.method.local_maps(images)
+    if trained.untrained is not None:
+        before = trained.untrained.local_maps(images)["joints"]
+        if not torch.equal(before, maps["joints"]):
+            maps["joints before"] = before
+    return maps
+
+
+def sightings(trained: Trained, count: int) -> list[tuple[int, list[int]]]:
+    """At most ``count`` people, spread over those with true matches: a query, and gallery images.
+
+    Of the person and of ``IMAGES_A_PERSON`` different cameras, or of all there are if these are fewer.
+    """
+    queries = {
+        trained.query(pair.query).pid: pair.query for pair in trained.matches(len(trained.data.split.query))
+    }
+    pids = list(queries)
+    chosen = np.linspace(0, len(pids) - 1, min(count, len(pids))).astype(int)
+    found = []
+    for pid in (pids[place] for place in chosen.tolist()):
+        asking = trained.query(queries[pid])
+        by_camera = {
+            record.camid: place
+            for place, record in reversed(list(enumerate(trained.data.split.gallery)))
+            if record.pid == pid and record.camid != asking.camid
+        }
+        others = [by_camera[camera] for camera in sorted(by_camera)]
+        found.append((queries[pid], others[: IMAGES_A_PERSON - 1]))
+    return found
+
+
+def _coloured(
+    trained: Trained, components: Mapping[str, Components], query: int, others: Sequence[int]
+) -> list[dict[str, Pixels]]:
+    """Of a query and of some gallery images, the maps as colours, by how they are called."""
+    images = torch.cat([trained.queries(query), trained.gallery(*others)])
+    maps = local_maps(trained, images)
+    colours = {LOCAL_MAPS[name]: of.colours(maps[name]) for name, of in components.items()}
+    return [{name: values[place] for name, values in colours.items()} for place in range(len(images))]
+
+
+def _shares(rows: Sequence[Trained], components: Sequence[Mapping[str, Components]]) -> str:
+    """What the colours mean."""
+    lines = [
+        "Alike colours in a column are alike descriptors; colours of different columns are unrelated. Joints "
+        "are the maps of the pose network. The three leading principal components of the descriptors of all "
+        "test images are drawn as light, red against green, and yellow against blue, each by its deviation."
+    ]
+    for one, several in zip(rows, components, strict=True):
+        shares = ", ".join(f"{name} {100 * of.share:.0f} %" for name, of in several.items())
+        lines.append(f"Their share of the variance of {one.job.row}: {shares}")
+    return "\n".join(lines)
+
+
+def draw_embedding(rows: Sequence[Trained], count: int) -> Iterator[Picture]:  # noqa: ARG001 - of no query
+    """Of each row, the local descriptors of people of the gallery in the plane.
+
+    Rows without local descriptors are left out.
+    """
+    for one in filter(has_local_maps, rows):
+        people = one.people()
+        h, w = one.method.local_maps(one.gallery(int(people[0])))["part"].shape[2:]
+        spread = np.linspace(0, len(people) - 1, min(len(people), POINTS // (h * w))).astype(int)
+        places = people[spread].tolist()
+        records = [one.other(place) for place in places]
+        maps = one.method.local_maps(one.gallery(*places))
+        cells, names, source = _body_parts(one, records, maps["joints"], (h, w))
+        patches = patches_of(
+            np.stack([image(one, record) for record in records]),
+            cells, names, [record.pid for record in records],
+        )  # fmt: skip
+        descriptors = {
+            name: maps[name].movedim(1, -1).flatten(0, 2).double().cpu().numpy()
+            for name in ("appearance", "part")
+        }
+        title = (
+            f"{heading([one])}\nlocal descriptors of {len(records)} images of people in the gallery, by t-SNE"
+        )
+        footer = (
+            "Left: patches where their descriptors are, one of those in a place. Right: all, by the part of "
+            f"the body {source}. Near ones are the {NEIGHBOURS} nearest descriptors of other people, all on "
+            "the body."
+        )
+        yield file_name([one], "embedding"), embedding_figure(descriptors, patches, title, footer)
+
+
+def _body_parts(
+    trained: Trained, records: Sequence[Record], joints: Tensor, size: tuple[int, int]
+) -> tuple[NDArray[np.int64], list[str], str]:
+    """The part of the body in each cell (N, h, w), the names of parts, and who says so."""
+    source = trained.job.data
+    if isinstance(source, Street):
+        cells = cells_by_truth(source, [record.images()[0] for record in records], size)
+        if cells is not None:
+            return cells, [OTHER, *TRUE_PARTS], "with most pixels, as the street knows"
+    names = [OTHER, *JOINT_PARTS]
+    return cells_by_joints(joints, size), names, "of the strongest joint that the pose network sees there"
+
+
 def image(trained: Trained, record: Record) -> Pixels:
     """An image for the page, in the proportions that the network sees."""
     recipe = trained.job.recipe
@@ -283,4 +438,6 @@ KINDS = {
     "boxes": Kind("learned transform", "transforms", draw_boxes),
     "heat": Kind("feature maps", "feature_maps", draw_heat),
     "lists": Kind("ranked lists", "describe", draw_lists),
+    "components": Kind("local descriptors", "local_maps", draw_components),
+    "embedding": Kind("local descriptors", "local_maps", draw_embedding),
 }
