@@ -21,7 +21,8 @@ StreetSize: TypeAlias = Annotated[
     str | None, typer.Option(help="tiny, default or market: size of the street (default: the recipe's)")
 ]
 PoseWeights: TypeAlias = Annotated[
-    str | None, typer.Option(help="file of OpenPose's weights, for rows that start from them")
+    str | None,
+    typer.Option(envvar="REID_POSE_WEIGHTS", help="file of OpenPose's weights, for rows that start from them"),
 ]
 Dial: TypeAlias = Annotated[
     list[str] | None,

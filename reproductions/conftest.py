@@ -4,6 +4,7 @@ They are judged from records: ``within`` passes, ``above`` passes with a warning
 has no answer yet skips and says what is missing, or fails under ``--strict-open``.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from reproductions.campaign import run_jobs
 from reproductions.effects import mechanism_jobs
-from reproductions.jobs import STREET, Job, make_job
+from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.judgement import Judgement
 from reproductions.paper import NO_DATASET, Cell, Claim, Mechanism, Paper, RunScale
 from reproductions.places import RESULTS
@@ -118,9 +119,10 @@ def _jobs_of(session: pytest.Session) -> dict[str, list[Job]]:
         match arguments:
             case {"paper": Paper() as paper, "mechanism": Mechanism() as mechanism}:
                 jobs[paper.key] += mechanism_jobs(paper, mechanism).values()
+    changes = Changes(pose_weights=os.environ.get("REID_POSE_WEIGHTS"))
     for key, rows in wanted.items():
-        made = (make_job(PAPERS[key], *row, root=root) for row in sorted(rows))
-        jobs[key] += [job for job in made if not job.lacks_pose]  # no option here names the file
+        made = (make_job(PAPERS[key], *row, root=root, changes=changes) for row in sorted(rows))
+        jobs[key] += [job for job in made if not job.lacks_pose]
     return {key: own for key, own in jobs.items() if own}
 
 
