@@ -22,7 +22,7 @@ StreetSize: TypeAlias = Annotated[
 ]
 PoseWeights: TypeAlias = Annotated[
     str | None,
-    typer.Option(envvar="REID_POSE_WEIGHTS", help="file of OpenPose's weights, for rows that start from them"),
+    typer.Option(envvar="REID_POSE_WEIGHTS", help="OpenPose's weights, for rows that start from them"),
 ]
 Dial: TypeAlias = Annotated[
     list[str] | None,
