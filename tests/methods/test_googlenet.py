@@ -4,10 +4,12 @@ from unittest.mock import patch
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import GoogLeNet_Weights
 
 from methods.googlenet import GoogLeNet, build_googlenet
+from methods.input_conventions import CaffeInput
 from retable.errors import SpecError, WeightsError
 
 IMAGES = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
@@ -115,6 +117,13 @@ def test_a_slim_networks_weights_are_refused_by_another(tmp_path):
     assert build_googlenet(str(path), width=0.125).eval()(IMAGES).shape == (2, 104, 4, 2)
 
 
+def caffe_lrn(x: Tensor) -> Tensor:
+    """Each value over (1 + 1e-4 / 5 times the sum of squares of 5 channels around it) to the 0.75."""
+    squares = F.pad(x.square(), (0, 0, 0, 0, 2, 2))
+    around = torch.stack([squares[:, c : c + 5].sum(1) for c in range(x.shape[1])], 1)
+    return x / (1 + 1e-4 / 5 * around) ** 0.75
+
+
 def test_the_published_layers_normalise_responses_and_nothing_else():
     torch.manual_seed(0)
     network = GoogLeNet(width=0.125, form="2014")
@@ -122,5 +131,9 @@ def test_the_published_layers_normalise_responses_and_nothing_else():
     assert sum(isinstance(m, nn.LocalResponseNorm) for m in network.modules()) == 2
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     assert network.inception4e.branch3[1].conv.kernel_size == (5, 5)
+    assert isinstance(network.input, CaffeInput)
+    first = network.maxpool1(F.relu(network.conv1.conv(network.input(IMAGES))))
+    torch.testing.assert_close(network.norm1(first), caffe_lrn(first))
+    assert vars(network.norm2).items() >= {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}.items()
     network(IMAGES).square().sum().backward()
     assert all(p.grad.any() for n, p in network.named_parameters() if n.endswith("weight"))

@@ -1,7 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from methods.input_conventions import MEAN, STD, CaffeInput, InceptionInput
 from methods.openpose import RCPM, OpenPose
@@ -111,6 +114,40 @@ def test_part_maps_run_the_layers_that_they_need_and_no_others(kind):
 
     needed = set(model.needed(kind).parameters())
     assert {p for p in model.parameters() if p.grad is not None} == needed
+
+
+def test_maps_are_those_of_the_published_layers_one_by_one():
+    """The prototxt of pose_iter_440000 as far as stage 2, as a list of layers; P is a 2x2 max pool."""
+    network, (rgb, normalised) = slim(), pixels()
+    weights = {".".join(name.split(".")[-2:]): p for name, p in network.named_parameters()}
+
+    def run(x: Tensor, *names: str) -> Tensor:
+        for name in names:
+            if name == "P":
+                x = F.max_pool2d(x, 2, ceil_mode=True)
+                continue
+            kernel = weights[f"{name}.weight"]
+            x = F.conv2d(x, kernel, weights[f"{name}.bias"], padding=kernel.shape[-1] // 2)
+            if not name.startswith(("conv5_5", "Mconv7")):
+                x = F.relu(x)
+        return x
+
+    trunk = "conv1_1 conv1_2 P conv2_1 conv2_2 P conv3_1 conv3_2 conv3_3 conv3_4 P conv4_1 conv4_2"
+    bgr = (rgb[:, [2, 1, 0]] - torch.tensor([104.0, 117.0, 123.0]).view(3, 1, 1)) * 0.0039
+    internal = run(bgr, *trunk.split(), "conv4_3_CPM", "conv4_4_CPM")
+    first = [run(internal, *(f"conv5_{n}_CPM_{branch}" for n in range(1, 6))) for branch in ("L1", "L2")]
+    joined = torch.cat((*first, internal), 1)
+    limbs, joints = (
+        run(joined, *(f"Mconv{n}_stage2_{branch}" for n in range(1, 8))) for branch in ("L1", "L2")
+    )
+
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+    close(network(normalised), (internal, limbs, joints))
+    close(network.stages(normalised), [tuple(first), (limbs, joints)])
+    close(network.part_maps(normalised), torch.cat((limbs, joints, internal), 1))
+    close(network.part_maps(normalised, "limbs"), limbs)
+    close(network.part_maps(normalised, "joints"), joints)
+    close(network.part_maps(normalised, "internal"), internal)
 
 
 def test_each_stage_sees_the_one_before_and_the_trunk():

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from protocols.crosswalk import LAYOUTS
 from protocols.crosswalk.truth import HIDDEN, JOINTS, OUTSIDE, VISIBLE
 from reproductions import pose, pose_training, pose_weights
+from reproductions.augment import normalise
 from reproductions.jobs import street_seed
-from reproductions.pose_evaluation import mean_places, pck, places_of
+from reproductions.pose_evaluation import joint_maps_of, mean_places, pck, places_of
 from reproductions.pose_people import People, chosen, people, resized
 from reproductions.pose_recipe import POSE_RECIPE, PoseRecipe, digest
 from reproductions.pose_record import PoseRecord
-from reproductions.pose_targets import pose_targets
+from reproductions.pose_targets import mirrored, pose_targets
 from reproductions.pose_training import first_network, share_of_rate, train_pose
 from reproductions.pose_weights import street_pose_identity, street_pose_weights
 from retable.errors import RetableError
@@ -70,7 +71,8 @@ def test_joints_lie_where_they_do_in_images_of_another_size(people_cache):
     assert tested.joints.shape == (6, 18, 3)
     with np.load(next(people_cache.glob("pose/people-*/joints.npz"))) as truth:
         np.testing.assert_allclose(learnt.joints, truth["joints"][:24] * [0.5, 0.5, 1])
-    torch.testing.assert_close(resized(learnt.joints, 96, 48)[..., 0], 0.75 * learnt.joints[..., 0])
+    wider = resized(made_up(), 96, 64)  # 3/4 of the rendered height, the whole width
+    torch.testing.assert_close(wider, made_up() * torch.tensor([1.0, 0.75, 1.0]))
 
 
 def test_peaks_of_a_joints_own_map_are_where_the_joint_is():
@@ -79,6 +81,30 @@ def test_peaks_of_a_joints_own_map_are_where_the_joint_is():
     maps = pose_targets(joints, (16, 8), POSE_RECIPE.sigma, POSE_RECIPE.limb_width).joints
     away = (places_of(maps) - joints[..., :2]).norm(dim=-1)
     assert away.max() < 2.5  # pixels; a cell has 8
+
+
+def test_mirrored_maps_have_mirrored_places():
+    maps = torch.rand(4, 19, 6, 3, generator=torch.Generator().manual_seed(0))
+    found, mirror = places_of(maps), places_of(maps.flip(-1))
+    torch.testing.assert_close(mirror, torch.stack([24 - found[..., 0], found[..., 1]], -1))
+
+
+def test_joints_are_read_off_the_last_stage():
+    network = first_network("openpose", 0.03, 0)
+    images = torch.randint(256, (3, 3, 32, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        *_, joints = network(normalise(images))
+    torch.testing.assert_close(joint_maps_of(network, images), joints, rtol=1e-3, atol=1e-5)
+
+
+def test_a_mirrored_image_has_mirrored_joints():
+    learnt, _ = people(TINY, 64, 32, QUIET)
+    reflected = People(learnt.images.flip(-1), mirrored(learnt.joints, 32))
+    losses = [
+        train_pose(first_network("openpose", 0.03, 0), some, replace(TINY, flip=flip))
+        for some, flip in ((learnt, 1.0), (reflected, 0.0))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_pck_is_the_share_of_joints_found_near_enough():
