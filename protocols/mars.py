@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,12 @@ def mars() -> Protocol:
         archives=ARCHIVES,
         needs=NEEDS,
     )
+
+
+@PROTOCOLS.register("mars/mean")
+def mars_mean() -> Protocol:
+    """The authors' evaluation, but a tracklet is the mean of its frames, as most code and papers have it."""
+    return replace(mars(), name="mars/mean", pooling="mean")
 
 
 @PROTOCOLS.register("mars/torchreid")

@@ -19,6 +19,7 @@ from reproductions.records import (
     load_records,
     serving,
 )
+from retable.errors import RetableError
 
 
 def recorded_seeds(job: Job, records: Sequence[SeedRecord]) -> dict[int, SeedRecord]:
@@ -105,7 +106,7 @@ def announce(
         lines.append(
             f"  {first} on {job.dataset} [{job.row_hash}]{_judged_by(job)}{mark}: "
             f"seeds to run {_listed(seed for seed in todo if seed not in lacking)}; "
-            + (f"to judge, or to run where no weights are kept, {_listed(lacking)}; " if lacking else "")
+            + (f"to judge again from kept weights {_listed(lacking)}; " if lacking else "")
             + f"recorded {kept}"
         )
         lines += [
@@ -163,8 +164,8 @@ def run_jobs(
 
     Jobs of one network, under several labels, of several parts of its description or judged in several
     ways, run once, under the first label whose scores every network has, if one is. Where a recorded
-    network lacks scores that can be added, and its weights are kept, only those are made. Networks that
-    others start from come first.
+    network lacks scores that can be added, only those are made, from its weights. Networks that others
+    start from come first.
 
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded. Options that
     a method does not take stop it before the first.
@@ -189,14 +190,15 @@ def run_jobs(
         job, *same = network
         for seed in missing:
             known = recorded.get(job.row_hash, {}).get(seed)
-            lacking = (
-                known and can_be_added(network, known) and artefacts(job.row_hash, seed).weights.is_file()
-            )
+            adds = bool(known and can_be_added(network, known))
+            kept = artefacts(job.row_hash, seed).weights.is_file()
             try:
-                with alone(job, seed), tracker.seed(job.network, seed, again=bool(lacking)) as run:
+                with alone(job, seed), tracker.seed(job.network, seed, again=adds) as run:
                     if fresh:
                         forget(job, seed)
-                    if known and lacking:
+                    if known and adds and not kept:
+                        raise RetableError(_without_weights(job, seed))
+                    if known and adds:
                         record, files = add_scores(known, network, device, results, console)
                     else:
                         record, files = run_seed(
@@ -209,11 +211,19 @@ def run_jobs(
             except KeyboardInterrupt:
                 console.print("interrupted: finished seeds and epochs are kept, the same command goes on")
                 raise
-            for line in seed_lines(record, network, trained=not lacking):
+            for line in seed_lines(record, network, trained=not adds):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         if missing:
             done = recorded_seeds(job, load_records(results, job.paper))
             tracker.summarise(job.network, list(done.values()))
+
+
+def _without_weights(job: Job, seed: int) -> str:
+    return (
+        f"{job.row} on {job.network.dataset} [{job.row_hash}], seed {seed}: recorded, without scores that "
+        "are asked for now, and its weights are not in the cache here; run another seed, or --fresh to train "
+        "this one again, which records only what is asked for then"
+    )
 
 
 def seed_lines(record: SeedRecord, network: Iterable[Job], trained: bool = True) -> list[str]:

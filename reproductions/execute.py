@@ -161,7 +161,7 @@ def run_seed(
         untrained=state.untrained,
         untrained_parts=state.untrained_parts,
         history=state.history,
-        provenance=provenance(started, computer, data.split.digests()),
+        provenance=provenance(started, computer, data.split.digests(), job.pose_weights),
         mlflow_run_id=run_id,
     )
     kept = _keep(job, seed, method, result.ranks)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +56,9 @@ class Provenance(BaseModel):
     """Where a record comes from.
 
     ``dirty`` tells of uncommitted changes in what decides a number, the code and its lock file;
-    ``split`` holds a digest of each image list; ``versions`` of what computed the numbers.
+    ``split`` holds a digest of each image list; ``versions`` of what computed the numbers; ``pose_weights``
+    the SHA-256 of the file of pose weights that was given, empty where none was: it is no part of a row's
+    hash, as the published weights are meant, and a reader can see whether these were.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,6 +70,7 @@ class Provenance(BaseModel):
     python: str
     versions: dict[str, str]
     split: dict[str, str]
+    pose_weights: str = ""
 
 
 class Scoring(BaseModel):
@@ -263,8 +267,15 @@ def _load(path: Path) -> SeedRecord:
         raise RetableError(f"{path}: not a record of this version ({what}); delete it") from error
 
 
-def provenance(started: float, device: str, split: dict[str, str]) -> Provenance:
-    """Commit, versions and machine of the running program; ``started`` in seconds since 1970."""
+def provenance(started: float, device: str, split: dict[str, str], pose_weights: str = "") -> Provenance:
+    """Commit, versions and machine of the running program, and what it was given.
+
+    Args:
+        started: seconds since 1970.
+        device: what computed.
+        split: a digest of each image list.
+        pose_weights: the file of pose weights, empty without one.
+    """
     return Provenance(
         commit=commit(),
         dirty=dirty(),
@@ -273,6 +284,7 @@ def provenance(started: float, device: str, split: dict[str, str]) -> Provenance
         python=platform.python_version(),
         versions=dict(_versions(("torch", "torchvision", "timm", "numpy", "numba", "accelerate", "pillow"))),
         split=split,
+        pose_weights=sha256(Path(pose_weights).read_bytes()).hexdigest() if pose_weights else "",
     )
 
 

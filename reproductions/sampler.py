@@ -162,8 +162,8 @@ def capped_batches(
 
     This is the sampler of Zhao et al., ICCV 2017 (zlmzju/part_reid, reid_layer/data_layer.py), but for which
     images are taken: there the first K of an identity. A walk through all identities goes on from batch
-    to batch, and another one in new order follows it. The last identity of a batch may have fewer images
-    than there is room for. One that a new walk would bring into the same batch again waits for the next,
+    to batch, and another one in new order follows it. The last identity of a batch may find room for fewer
+    than K. One that a new walk would bring into the same batch again waits for the next,
     so that no image is in a batch twice.
 
     Args:

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ def select_jobs(
 ) -> list[Job]:
     """One job for each row and data set.
 
-    A row runs where scores of it are printed; where row and data set are both named, on any that the
-    paper has, and is then compared with nothing.
+    A row runs where scores of it are printed, by the table if one is named; where row and data set are both
+    named, on any that the paper has, and is then compared with nothing.
 
     Raises:
         UnknownName: for a row, table or data set that is not the paper's.
@@ -113,7 +113,7 @@ def select_jobs(
         make_job(paper, label, dataset, scale, root=root, changes=changes)
         for label in labels
         for dataset in chosen
-        if named or stands_for(dataset) in (STREET, *paper.row(label).datasets)
+        if named or stands_for(dataset) in (STREET, *_printed(paper, label, table))
     ]
     if not jobs:
         raise RetableError(
@@ -121,6 +121,13 @@ def select_jobs(
             "name rows (--row) and data sets (--on) to run them there all the same"
         )
     return jobs
+
+
+def _printed(paper: Paper, row: str, table: str | None) -> Collection[str]:
+    """Data sets on which scores of the row are printed (or described), by the table if one is named."""
+    if table is None:
+        return paper.row(row).datasets
+    return {cell.dataset for cell in paper.select(table=table, row=row)}
 
 
 def parse_settings(option: str, settings: Sequence[str]) -> dict[str, Any]:
@@ -182,7 +189,8 @@ def _real(paper: Paper, datasets: Sequence[str], root: Path | None) -> list[str]
 
 
 def _folders(paper: Paper) -> list[str]:
-    return [PROTOCOLS.get(name)().folder for name in paper_datasets(paper) if name in PROTOCOLS.names()]
+    names = (name for name in paper_datasets(paper) if name in PROTOCOLS.names())
+    return list(dict.fromkeys(PROTOCOLS.get(name)().folder for name in names))
 
 
 def _listing(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """MARS: tracklets from lists that must agree with each other."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,12 @@ def test_official_gallery_holds_queries_distractors_and_junk():
     assert (counts.train, counts.query, counts.gallery, counts.junk) == (8298, 1980, 12_180, 870)
     assert MARS.rules.junk_pids == (-1,) and MARS.rules.distractor_pids == (0,)
     assert MARS.pooling == "max"
+
+
+def test_frames_may_be_averaged_under_the_same_rules():
+    mean = PROTOCOLS.get("mars/mean")()
+    assert mean.pooling == "mean" and mean.fingerprint() != MARS.fingerprint()
+    assert replace(mean, name="mars", pooling="max") == MARS
 
 
 def test_torchreid_removes_queries_and_junk_but_not_distractors(root):

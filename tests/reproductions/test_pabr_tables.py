@@ -15,7 +15,7 @@ from reproductions.paper import PERCENTAGES, Claim, Paper, RunScale
 from reproductions.spec import load_paper
 from tests.reproductions.printed import column_sums, sizes
 
-MARKET, SEVERAL, DUKE, MARS = "market1501", "market1501/multi-query", "dukemtmc", "mars"
+MARKET, SEVERAL, DUKE, MARS = "market1501", "market1501/multi-query", "dukemtmc", "mars/mean"
 LARGER = [f"market1501+{size}00k" for size in (1, 2, 5)]
 RANKS = ("rank1", "rank5", "rank10", "rank20")
 PROPOSED, DILATED, RERANKED, BASELINE = (

@@ -41,6 +41,12 @@ def test_rows_of_a_table_run_where_they_are_printed(select):
     assert len(chosen) == 6 and ("Fusion (M)", MSMT) in chosen
 
 
+def test_a_table_runs_on_its_own_data_sets_only(select):
+    assert {dataset for _, dataset in select(table="table1")} == {DUKE}
+    assert {dataset for _, dataset in select(table="table2")} == {MSMT}
+    assert {dataset for _, dataset in select(["Fusion (O)"])} == {DUKE, MSMT}
+
+
 @pytest.mark.parametrize("asked", [{"table": "table3", "datasets": [DUKE]}, {"rows": ["Baseline+VCN"]}])
 def test_nothing_to_run_is_an_error_that_says_how_to_run_it_all_the_same(select, asked):
     with pytest.raises(RetableError, match=r"no score of .*VCN.* printed for dukemtmc.*name rows"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -111,7 +112,7 @@ def test_they_are_trained_once_and_each_shows_its_own_scores(shell, tmp_path):
     rows = {(row["row"], row["dataset"]): row for row in json.loads(outcome.read_text())["rows"]}
     for row, on in rows:
         key = job(row, on).key
-        assert rows[row, on]["judged_by"] == key.beside or "market1501"
+        assert rows[row, on]["judged_by"] == (key.beside or "market1501")
         assert rows[row, on]["seeds"] == {"0": one.scores(key)}
         assert rows[row, on]["untrained"] == {"0": {} if key.beside else one.untrained}
 
@@ -132,9 +133,7 @@ def test_lacking_scores_are_made_from_kept_weights(shell, monkeypatch):
         more = shell.run("--seed", 0, "--row", ROWS[1], "--on", "crosswalk", paper="ways")
 
     assert added.returncode == more.returncode == 0, added.stderr + more.stderr
-    assert (
-        "seeds to run none; to judge, or to run where no weights are kept, 0; recorded none" in added.stdout
-    )
+    assert "seeds to run none; to judge again from kept weights 0; recorded none" in added.stdout
     (after,) = load_records(shell.results)
     names = {f"{MULTI} re-ranked", "market1501 re-ranked"}
     assert set(after.beside) == set(after.scorings) == names
@@ -145,6 +144,16 @@ def test_lacking_scores_are_made_from_kept_weights(shell, monkeypatch):
     (run,) = client.search_runs([experiment.experiment_id], "tags.`retable.seed` = '0'")
     assert run.info.run_id == before.mlflow_run_id
     assert run.data.metrics["beside/market1501 re-ranked/mAP"] == after.beside["market1501 re-ranked"]["mAP"]
+
+    before.save(shell.results)
+    (weights,) = Path(shell.environment["RETABLE_CACHE"]).glob(
+        f"runs/{before.row_hash}/*/weights.safetensors"
+    )
+    weights.unlink()
+    refused = shell.run("--seed", 0, "--row", ROWS[1], "--on", "crosswalk", paper="ways")
+
+    assert refused.returncode == 2 and "its weights are not in the cache" in " ".join(refused.stderr.split())
+    assert load_records(shell.results) == [before]
 
     shutil.rmtree(shell.runs)
     shell.run("--seed", 0, *BOTH, *EVERYWHERE, paper="ways")
