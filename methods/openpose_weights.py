@@ -1,9 +1,15 @@
 """OpenPose's published COCO weights, from a file that a user has, under the names of ``methods.openpose``.
 
-Names are of two kinds. Blobs of the Caffe model (pose_iter_440000.caffemodel) are called ``conv1_1.weight``,
-also in the file that PyTorch ports share (body_pose_model.pth of Hzzone/pytorch-openpose). The state dict of
-that port's module has the part of the network in front: ``model0.conv1_1.weight``. Files have six stages, of
-which PABR needs two.
+Names are of two kinds: ``conv1_1.weight``, as in the file that PyTorch ports share (body_pose_model.pth of
+Hzzone/pytorch-openpose), and, in the state dict of that port's module, ``model0.conv1_1.weight``. The Caffe
+model itself (pose_iter_440000.caffemodel) is read by Caffe only, where its blobs are saved under the first::
+
+    net = caffe.Net("pose_deploy_linevec.prototxt", "pose_iter_440000.caffemodel", caffe.TEST)
+    blobs = {f"{layer}.weight": blob[0].data for layer, blob in net.params.items()}
+    blobs |= {f"{layer}.bias": blob[1].data for layer, blob in net.params.items()}
+    numpy.savez("pose_iter_440000.npz", **blobs)
+
+Files have six stages, of which PABR needs two.
 """
 
 import re
@@ -51,6 +57,11 @@ def read_openpose(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     """The arrays of a file by name; raises ``WeightsError``."""
+    if path.suffix == ".caffemodel":
+        raise WeightsError(
+            f"{path}: a Caffe model, which only Caffe reads; expected .npz, .pth or .safetensors. Save its "
+            "blobs as .npz as methods/openpose_weights.py shows, or take body_pose_model.pth"
+        )
     if path.suffix != ".npz" or not path.is_file():
         return read_state(path)
     try:

@@ -25,7 +25,7 @@ class PoseRecipe:
         train_images: detected boxes of training identities, spread evenly over them.
         test_images: detected boxes of test identities, likewise.
         sigma: width of a peak of a joint map, in cells of the map (``pose_targets.joint_maps``). OpenPose's
-            code has a deviation of 7 pixels, 7/8 of a cell, and sigma is the root of 2 times that.
+            code has a deviation of 7 pixels, 7/8 of a cell; sigma, rounded, is the root of 2 times that.
         limb_width: greatest distance from a limb of what belongs to it, in cells; one in OpenPose's code.
         epochs: passes over the training images.
         batch: images of a step.

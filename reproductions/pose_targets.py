@@ -4,8 +4,8 @@ Cao et al., CVPR 2017, arXiv:1611.08050, section 2: equations 6 and 7 (confidenc
 Each image has one person with known joints, so the maximum and the average over people fall away.
 
 Shapes: B images, J = 18 joints, L = 19 limbs, h x w cells of a map. The cell of column i stands for
-the middle of the pixels that it covers, s (i + 1/2) from the image's edge at a stride of s, as in OpenPose's
-own training code.
+the middle of the pixels that it covers, s (i + 1/2) from the image's edge at a stride of s, as for joint maps
+in OpenPose's own training code; its fields are half a cell off.
 """
 
 from typing import NamedTuple

@@ -118,7 +118,10 @@ def test_part_maps_run_the_layers_that_they_need_and_no_others(kind):
 
 def test_maps_are_those_of_the_published_layers_one_by_one():
     """The prototxt of pose_iter_440000 as far as stage 2, as a list of layers; P is a 2x2 max pool."""
-    network, (rgb, normalised) = slim(), pixels()
+    network, rgb = slim().double(), 255 * torch.rand(2, 3, 40, 24, dtype=torch.float64)
+    with torch.no_grad():  # else the maps of stage 2 are next to nothing
+        for name, parameter in network.named_parameters():
+            parameter.mul_(1.5) if name.endswith("weight") else parameter.normal_(0, 0.2)
     weights = {".".join(name.split(".")[-2:]): p for name, p in network.named_parameters()}
 
     def run(x: Tensor, *names: str) -> Tensor:
@@ -140,14 +143,18 @@ def test_maps_are_those_of_the_published_layers_one_by_one():
     limbs, joints = (
         run(joined, *(f"Mconv{n}_stage2_{branch}" for n in range(1, 8))) for branch in ("L1", "L2")
     )
+    assert min(maps.std() for maps in (*first, limbs, joints)) > 1e-2
+    assert min(maps.min() for maps in (*first, limbs, joints)) < -1e-2
 
-    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
-    close(network(normalised), (internal, limbs, joints))
-    close(network.stages(normalised), [tuple(first), (limbs, joints)])
-    close(network.part_maps(normalised), torch.cat((limbs, joints, internal), 1))
-    close(network.part_maps(normalised, "limbs"), limbs)
-    close(network.part_maps(normalised, "joints"), joints)
-    close(network.part_maps(normalised, "internal"), internal)
+    mean, std = (torch.tensor(moments, dtype=torch.float64).view(3, 1, 1) for moments in (MEAN, STD))
+    images = (rgb / 255 - mean) / std
+    close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)  # the input's factors were float32
+    close(network(images), (internal, limbs, joints))
+    close(network.stages(images), [tuple(first), (limbs, joints)])
+    close(network.part_maps(images), torch.cat((limbs, joints, internal), 1))
+    close(network.part_maps(images, "limbs"), limbs)
+    close(network.part_maps(images, "joints"), joints)
+    close(network.part_maps(images, "internal"), internal)
 
 
 def test_each_stage_sees_the_one_before_and_the_trunk():
@@ -220,6 +227,11 @@ def test_other_files_are_refused_by_their_first_fault(change, message, published
 
     with pytest.raises(WeightsError, match=rf"pose\.pth {message}.*pose_iter_440000"):
         read_openpose(path)
+
+
+def test_a_caffe_model_is_refused_with_a_way_to_convert_it(tmp_path):
+    with pytest.raises(WeightsError, match=r"pose_iter\.caffemodel: a Caffe model.*\.npz"):
+        read_openpose(tmp_path / "pose_iter.caffemodel")
 
 
 def test_a_damaged_archive_is_an_error_that_names_it(tmp_path):

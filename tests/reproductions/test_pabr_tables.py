@@ -368,10 +368,10 @@ def test_rows_of_the_figure_are_run_without_printed_values(pabr):
     assert all(pabr.rows[label].datasets for label in FIGURE_6)
 
 
-def test_every_own_row_but_that_of_table_4_is_in_a_claim(pabr):
+def test_every_own_row_is_in_a_claim_but_those_that_the_paper_compares_with_no_own_one(pabr):
     claimed = {row for claim in pabr.claims for row in claim.rows}
 
-    assert pabr.rows.keys() - claimed == {"Proposed"}
+    assert pabr.rows.keys() - claimed == {"Proposed", "Proposed (Inception-V1, R-CPM)"}
 
 
 def test_claims_compare_different_scores_at_each_of_their_scales(pabr, jobs):
