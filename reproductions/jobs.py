@@ -62,13 +62,15 @@ def rules_of(protocol: str) -> Protocol:
 def layout_of(protocol: str) -> str:
     """The street's layout that has what this protocol reads; empty without one.
 
-    It is that of the protocol's release, if it states counts for the protocol.
+    It is that of the protocol's release, if it states counts for the protocol, or for the data set of which
+    that is a variant (``protocols.files.expected_counts``).
     """
     if protocol not in PROTOCOLS.names():
         return ""
     folder = rules_of(protocol).folder
     forms = [form for form in map(layout_named, LAYOUTS) if form.root == folder]
-    return next((form.name for form in forms if protocol in _counted(form)), "")
+    names = {protocol, protocol.partition("/")[0]}
+    return next((form.name for form in forms if names & _counted(form).keys()), "")
 
 
 def _counted(form: Layout[Any]) -> dict[str, dict[str, int]]:
