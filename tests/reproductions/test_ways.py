@@ -1,7 +1,6 @@
 """One network judged in several ways: by other protocols and after re-ranking, for rows of their own."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -155,8 +154,7 @@ def test_lacking_scores_are_made_from_kept_weights(shell, monkeypatch):
     assert refused.returncode == 2 and "its weights are not in the cache" in " ".join(refused.stderr.split())
     assert load_records(shell.results) == [before]
 
-    shutil.rmtree(shell.runs)
-    shell.run("--seed", 0, *BOTH, *EVERYWHERE, paper="ways")
+    shell.run("--seed", 0, "--fresh", *BOTH, *EVERYWHERE, paper="ways")
     (trained,) = load_records(shell.results)
     assert trained.provenance.started >= after.provenance.started
     assert {name: trained.beside[name] for name in names} == after.beside
