@@ -68,7 +68,7 @@ def build_backbone(
         SpecError: timm has no such model or option, or no stages are known for it.
         WeightsError: the weights are missing, unreadable or another network's; never random instead.
     """
-    model = _create(name, output_stride, weights == "imagenet", network)
+    model = create_model(name, output_stride, weights == "imagenet", network)
     if weights not in ("imagenet", "none"):
         load_weights(model, Path(weights))
     if not dilated:
@@ -114,7 +114,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     model.load_state_dict(found, strict=False)
 
 
-def _create(name: str, output_stride: int, pretrained: bool, network: Mapping[str, Any]) -> nn.Module:
+def create_model(name: str, output_stride: int, pretrained: bool, network: Mapping[str, Any]) -> nn.Module:
     """The timm model with its classifier: without one, timm does not mind missing weights."""
     import timm
 

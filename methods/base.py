@@ -1,6 +1,6 @@
 """What a method is: losses to train by, a description per image, and a distance to rank by."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -37,8 +37,9 @@ class Options(BaseModel):
 class Method(nn.Module):
     """Base class of all methods. Images are normalised floats (B, 3, H, W).
 
-    A method is an ``EmbeddingMethod`` or a ``PairMethod``. It defines ``Options`` (a pydantic model) and
-    ``UNSTATED`` and takes ``(options, num_pids, backbone, weights, network=None)``.
+    A method is an ``EmbeddingMethod``, which may be a ``FittedMethod``, or a ``PairMethod``. It defines
+    ``Options`` (a pydantic model) and ``UNSTATED`` and takes ``(options, num_pids, backbone, weights,
+    network=None)``.
 
     Args of subclasses:
         options: an instance of the class's ``Options``.
@@ -70,6 +71,23 @@ class Method(nn.Module):
 
     losses: Callable[..., Mapping[str, Tensor]]
 
+    def start_from(self, trained: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take over weights of other networks, those of the rows that a row starts from, in their order.
+
+        They were trained before on the same images and identities; this one's training goes on from there.
+
+        Args:
+            trained: state dicts, on the CPU.
+
+        Raises:
+            SpecError: the method starts from no other network.
+            WeightsError: they are of networks that do not fit.
+        """
+        raise SpecError(
+            f"{type(self).__name__}: found starts_from in its row, with {len(trained)} networks; expected "
+            "none, as it takes over no weights of other methods"
+        )
+
 
 class EmbeddingMethod(Method):
     """Base class of methods that describe an image by one vector; they implement the first two."""
@@ -94,6 +112,25 @@ class EmbeddingMethod(Method):
     def distance(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Distances between descriptions, (Q, D) x (G, D) -> (Q, G); smaller is more alike."""
         return squared_euclidean(queries, gallery)
+
+
+class FittedMethod(EmbeddingMethod):
+    """Base class of methods that are fitted to the training images at once, without steps down a loss.
+
+    What is fitted lies in buffers of shapes that the options decide, so that a state dict holds all of it.
+    """
+
+    def fit(self, batches: Callable[[], Iterable[Tensor]], progress: Callable[[int], object]) -> None:
+        """Fit to the training images, whose identities are not told.
+
+        Random numbers come from the global generators of torch and numpy, which are seeded before.
+
+        Args:
+            batches: each call goes through all training images once, in one order: normalised floats
+                (B, 3, H, W) on the network's device.
+            progress: told the number of images of each batch, as often as they are gone through.
+        """
+        raise NotImplementedError
 
 
 class PairMethod(Method):

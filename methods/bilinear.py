@@ -73,6 +73,25 @@ class CompactBilinear(nn.Module):
         return positive - negative
 
 
+class TensorSketch(CompactBilinear):
+    """The same projection of each position's outer product on its own, by FFTs: no outer product is made."""
+
+    def forward(self, a: Tensor, p: Tensor) -> Tensor:
+        """(B, c_A, h, w) and (B, c_P, h, w) -> (B, D, h, w), float32 or better."""
+        with without_autocast(a.device):
+            sketch_a = self._count_sketch(a, self.h_a, self.s_a)
+            sketch_p = self._count_sketch(p, self.h_p, self.s_p)
+            product = torch.fft.rfft(sketch_a, dim=1) * torch.fft.rfft(sketch_p, dim=1)
+            sketch: Tensor = torch.fft.irfft(product, n=self.dimension, dim=1)
+        return sketch
+
+    def _count_sketch(self, x: Tensor, bins: Tensor, signs: Tensor) -> Tensor:
+        """(B, c, h, w) -> (B, D, h, w): each channel, with its sign, goes to its bin."""
+        x = at_least_float32(x)
+        signed = x * signs.to(x.dtype)[:, None, None]
+        return x.new_zeros(len(x), self.dimension, *x.shape[2:]).index_add(1, bins, signed)
+
+
 def _draw(seed: int, bound: int, count: int) -> list[int]:
     """``count`` integers below ``bound`` from numpy's old generator, whose streams never change."""
     drawn: list[int] = np.random.RandomState(seed).randint(bound, size=count).tolist()

@@ -11,6 +11,12 @@ CAFFE_MEAN = (123.0, 117.0, 104.0)
 """Of R, G and B in 0..255, as the Caffe models of ImageNet subtract it."""
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Normalised floats back to the pixels that they were made of, RGB, uint8, of the same shape."""
+    mean, std = (torch.tensor(m, device=images.device).view(1, 3, 1, 1) for m in (MEAN, STD))
+    return torch.addcmul(mean, images.float(), std).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
 class CaffeInput(nn.Module):
     """BGR in 0..255 less its mean, times ``scale``."""
 

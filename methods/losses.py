@@ -146,6 +146,26 @@ def all_triplets(
     return costs.sum() / counted.sum().clamp_min(1)
 
 
+def binomial_deviance(similarity: Tensor, same: Tensor, alpha: float, beta: float) -> Tensor:
+    """Sum over pairs of W ln(exp(-alpha (S - beta) M) + 1), M being 1 for one person and -1 for two.
+
+    Yi, Lei and Li, "Deep Metric Learning for Practical Person Re-Identification", arXiv:1407.4979, as eq. 5
+    of Wu et al., arXiv:1707.07074, has it. W is 1 / n1 for the n1 pairs of one person and 1 / n2 for the n2
+    others, so that both kinds weigh alike; a kind that no pair is of costs nothing.
+
+    Args:
+        similarity: S, any shape.
+        same: which pairs show one person, bool, of the same shape.
+        alpha: slope, above 0.
+        beta: the similarity at which a pair costs ln 2.
+    """
+    margins = alpha * (at_least_float32(similarity) - beta)
+    costs = F.softplus(torch.where(same, -margins, margins))
+    n1 = same.sum()
+    weights = torch.where(same, 1 / n1, 1 / (same.numel() - n1))  # infinite only where no pair takes it
+    return (weights * costs).sum()
+
+
 def _weighted(violations: Tensor, active: Tensor, temperature: float) -> Tensor:
     """Each row's mean over its active entries, (B, B) -> (B,), 0 where there are none.
 

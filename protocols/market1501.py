@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from protocols.base import PROTOCOLS, Counts, Part, Protocol, Record, Rules, Split
+from protocols.base import PROTOCOLS, Counts, Part, Protocol, Record, Rules, SingleShot, Split
 from protocols.folders import file_names, names_in
 from protocols.matlab import as_integers, read_variables
 from protocols.openreid import pooled
@@ -88,6 +88,21 @@ def market1501_multi_query() -> Protocol:
         explain=explain_multi_query,
         pooling="mean",
         needs=(*official.needs, Part((BOXES,), ARCHIVE)),
+    )
+
+
+@PROTOCOLS.register("market1501/single-shot")
+def market1501_single_shot() -> Protocol:
+    """Single shot: of each person who counts for a query, one image from another camera is drawn, ten times.
+
+    Distractors stay in every gallery (``protocols.single_shot``); average precision is the usual one.
+    """
+    official = market1501()
+    return replace(
+        official,
+        name="market1501/single-shot",
+        rules=replace(official.rules, same_camera="all"),
+        single_shot=SingleShot(probe="every", repeats=10),
     )
 
 

@@ -15,7 +15,7 @@ image's position among those of its identity, and on nothing else: neither on bl
 where other identities stand.
 
 Images with a distractor's label show many persons, so each of them is an identity of its own and in
-every gallery. (No data set with this rule has such labels.)
+every gallery (Market-1501 alone has such labels).
 """
 
 from dataclasses import dataclass

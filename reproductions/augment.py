@@ -38,8 +38,32 @@ def random_shift(images: Tensor, padding: int) -> Tensor:
     top, left = torch.randint(2 * padding + 1, (2, count, 1))
     rows = (top + torch.arange(height)).to(images.device)  # (B, H)
     columns = (left + torch.arange(width)).to(images.device)  # (B, W)
-    one = torch.arange(count, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[one, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return _picked(padded, rows, columns)
+
+
+def random_step(images: Tensor, down: int, across: int) -> Tensor:
+    """Move each image by -s, 0 or +s pixels along both axes, each of the nine ways as likely.
+
+    What comes in from outside repeats the pixels at the border. Steps of (0, 0) draw nothing.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        down: s along the rows, in pixels.
+        across: s along the columns, in pixels.
+    """
+    if not (down or across):
+        return images
+    count, _, height, width = images.shape
+    steps = torch.randint(-1, 2, (2, count, 1))
+    rows = (torch.arange(height) - steps[0] * down).clamp(0, height - 1).to(images.device)  # (B, H)
+    columns = (torch.arange(width) - steps[1] * across).clamp(0, width - 1).to(images.device)  # (B, W)
+    return _picked(images, rows, columns)
+
+
+def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Of each image the pixels at its rows (B, h) and columns (B, w), (B, C, h, w)."""
+    one = torch.arange(len(images), device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[one, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 CROP_ATTEMPTS = 10

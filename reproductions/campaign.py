@@ -1,13 +1,15 @@
 """Run jobs seed by seed: skip what is recorded, record what is finished, track beside it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from methods import METHODS
+from reproductions.artefacts import artefacts, is_finished
 from reproductions.jobs import NO_CHANGES, STREET, Changes, Job, make_job, stands_for
 from reproductions.paper import Paper, RunScale
 from reproductions.records import (
@@ -31,14 +33,16 @@ def recorded_seeds(job: Job, records: Sequence[SeedRecord]) -> dict[int, SeedRec
 
 
 def networks(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Jobs of one network together: what is trained once for several rows, in the order of the jobs.
+    """Jobs of one network together: what is trained once for several rows.
 
-    Rows by the scores that every network has come first: it is recorded under the first.
+    Rows by the scores that every network has come first: it is recorded under the first. Networks that others
+    start from come before those, else they are in the order of the jobs.
     """
     found: dict[str, list[Job]] = {}
     for job in jobs:
         found.setdefault(job.row_hash, []).append(job)
-    return [sorted(network, key=lambda job: job.key != WHOLE) for network in found.values()]
+    in_order = sorted(found.values(), key=lambda network: network[0].stage)
+    return [sorted(network, key=lambda job: job.key != WHOLE) for network in in_order]
 
 
 def absent_seeds(network: Sequence[Job], seeds: Iterable[int], records: Sequence[SeedRecord]) -> list[int]:
@@ -53,6 +57,80 @@ def can_be_added(network: Iterable[Job], record: SeedRecord) -> bool:
     Parts of the description cannot: they are measured before the first step, too.
     """
     return all(job.key.beside or record.has(job.key) for job in network)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done about one network.
+
+    Attributes:
+        network: its rows; those that were asked for, or one that others start from.
+        train: seeds to train, rising.
+        judge: seeds that were trained before and lack only scores that can be added.
+        again: those of ``train`` that are recorded, and trained once more as their weights are not here.
+        begun_by: rows that start from the network, where it was not asked for itself.
+    """
+
+    network: list[Job]
+    train: list[int]
+    judge: list[int]
+    again: list[int]
+    begun_by: list[str]
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds about which something is done, rising."""
+        return sorted((*self.train, *self.judge))
+
+
+def planned(
+    jobs: Iterable[Job], seeds: Sequence[int], records: Sequence[SeedRecord], *, fresh: bool = False
+) -> list[Work]:
+    """What is to be done for jobs, and before them for the networks that theirs start from.
+
+    Of a job, those of ``seeds`` are trained that have no record, or all with ``fresh``. Of a network that
+    others start from, those are that one of the others is trained with now, and whose weights are not in the
+    cache; ``fresh`` is not about it unless it is one of the jobs. Such networks are left out where all that
+    start from it are done.
+    """
+    asked = {network[0].row_hash: network for network in networks(jobs)}
+    before = {
+        one.row_hash: [one]
+        for network in asked.values()
+        for one in _all_before(network[0])
+        if one.row_hash not in asked
+    }
+    recorded = by_row_hash(records)
+    needed: dict[str, set[int]] = defaultdict(set)
+    begun_by: dict[str, list[str]] = defaultdict(list)
+    done: list[Work] = []
+    in_order = sorted((before | asked).items(), key=lambda named: named[1][0].stage)
+    for name, network in reversed(in_order):  # what is trained later decides what has to be there before
+        own = recorded.get(name, {})
+        absent = absent_seeds(network, seeds, [] if fresh else records) if name in asked else []
+        lost = {seed for seed in needed[name] if not is_finished(name, seed)}
+        added = (
+            set() if fresh else {seed for seed in absent if seed in own and can_be_added(network, own[seed])}
+        )
+        judge = added - lost
+        train = sorted({*absent} - judge | lost)
+        if name in asked or needed[name]:
+            work = Work(
+                network, train, sorted(judge), sorted((lost & own.keys()) - {*absent}), begun_by[name]
+            )
+            done.append(work)
+        for one in network[0].starts_from:
+            needed[one.row_hash].update(train)
+            if one.row_hash not in asked:
+                begun_by[one.row_hash].append(network[0].row)
+    return done[::-1]
+
+
+def _all_before(job: Job) -> Iterator[Job]:
+    """All jobs that a job starts from, and that those start from."""
+    for one in job.starts_from:
+        yield one
+        yield from _all_before(one)
 
 
 def group_by_row(records: Iterable[SeedRecord]) -> list[list[SeedRecord]]:
@@ -77,6 +155,7 @@ def announce(
     *,
     changes: Changes = NO_CHANGES,
     table: str | None = None,
+    fresh: bool = False,
 ) -> None:
     """Print what will run, on what and why, before anything does.
 
@@ -88,26 +167,28 @@ def announce(
         records: what has been run.
         changes: what was changed in the jobs' rows.
         table: where the rows were asked for, instead of the first table that prints them.
+        fresh: whether recorded seeds are run again.
     """
     recorded = by_row_hash(records)
-    changed = {job.row_hash for job in jobs} - judged(paper, jobs) if str(changes) else set()
+    work = planned(jobs, seeds, records, fresh=fresh)
+    running = [job for one in work for job in one.network]
+    changed = {job.row_hash for job in running} - judged(paper, running) if str(changes) else set()
     lines = [f"{paper.key}: {paper.title} ({paper.venue} {paper.year})"]
     lines.append(_purpose(jobs[0].scale, bool(changed)))
     if changed:
         lines.append(f"{changes}: rows that this changes have records of their own and are not judged.")
-    for network in networks(jobs):
-        job, *same = network
-        todo = absent_seeds(network, seeds, records)
+    for one in work:
+        job, *same = one.network
+        mark = f", for {', '.join(one.begun_by)} to start from" if one.begun_by else ""
+        mark += " (changed)" if job.row_hash in changed else ""
         own = recorded.get(job.row_hash, {})
-        lacking = [seed for seed in todo if seed in own and can_be_added(network, own[seed])]
-        kept = _listed(seed for seed in seeds if seed not in todo)
-        mark = " (changed)" if job.row_hash in changed else ""
-        first = f"{table or job.table}/{job.row}"
+        first = f"{job.table if one.begun_by else table or job.table}/{job.row}"
         lines.append(
             f"  {first} on {job.dataset} [{job.row_hash}]{_judged_by(job)}{mark}: "
-            f"seeds to run {_listed(seed for seed in todo if seed not in lacking)}; "
-            + (f"to judge again from kept weights {_listed(lacking)}; " if lacking else "")
-            + f"recorded {kept}"
+            f"seeds to run {_listed(one.train)}; "
+            + (f"{_listed(one.again)} again, for weights that are not here; " if one.again else "")
+            + (f"to judge again from kept weights {_listed(one.judge)}; " if one.judge else "")
+            + f"recorded {_listed(seed for seed in seeds if seed in own and seed not in one.seeds)}"
         )
         lines += [
             f"  {table or other.table}/{other.row} on {other.dataset}: "
@@ -165,41 +246,35 @@ def run_jobs(
     Jobs of one network, under several labels, of several parts of its description or judged in several
     ways, run once, under the first label whose scores every network has, if one is. Where a recorded
     network lacks scores that can be added, only those are made, from its weights. Networks that others
-    start from come first.
+    start from come first, also where they are none of the jobs; see ``planned``.
 
     Raises ``RetableError`` for what stops a run; seeds finished before that are recorded. Options that
-    a method does not take stop it before the first.
+    a method does not take, and weights that are not here, stop it before the first.
     """
-    records = [] if fresh else load_records(results, jobs[0].paper)
+    records = load_records(results, jobs[0].paper)
     recorded = by_row_hash(records)
-    in_order = sorted(networks(jobs), key=lambda network: network[0].stage)
-    todo = [(network, absent_seeds(network, seeds, records)) for network in in_order]
-    if not any(missing for _, missing in todo):
+    work = [one for one in planned(jobs, seeds, records, fresh=fresh) if one.seeds]
+    if not work:
         return
-    for (job, *_), missing in todo:
-        METHODS.get(job.method).parse_options(job.options)
-        if any(seed not in recorded.get(job.row_hash, {}) for seed in missing):
-            job.refuse_missing_pose()
+    for one in work:
+        _refuse_impossible(one)
     # Here, as torch and mlflow take seconds to import.
-    from reproductions.execute import alone, artefacts, forget, run_seed
+    from reproductions.execute import alone, forget, run_seed
     from reproductions.later_scores import add_scores
     from reproductions.track import Tracker, default_uri
 
     tracker = Tracker(tracking_uri or default_uri(), campaign_name(), console)
-    for network, missing in todo:
-        job, *same = network
-        for seed in missing:
-            known = recorded.get(job.row_hash, {}).get(seed)
-            adds = bool(known and can_be_added(network, known))
-            kept = artefacts(job.row_hash, seed).weights.is_file()
+    for one in work:
+        job, *same = one.network
+        for seed in one.seeds:
+            adds = seed in one.judge
             try:
                 with alone(job, seed), tracker.seed(job.network, seed, again=adds) as run:
-                    if fresh:
+                    if fresh and not one.begun_by:
                         forget(job, seed)
-                    if known and adds and not kept:
-                        raise RetableError(_without_weights(job, seed))
-                    if known and adds:
-                        record, files = add_scores(known, network, device, results, console)
+                    if adds:
+                        known = recorded[job.row_hash][seed]
+                        record, files = add_scores(known, one.network, device, results, console)
                     else:
                         record, files = run_seed(
                             *(job, seed, device, results, console),
@@ -211,11 +286,21 @@ def run_jobs(
             except KeyboardInterrupt:
                 console.print("interrupted: finished seeds and epochs are kept, the same command goes on")
                 raise
-            for line in seed_lines(record, network, trained=not adds):
+            for line in seed_lines(record, one.network, trained=not adds):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if missing:
-            done = recorded_seeds(job, load_records(results, job.paper))
-            tracker.summarise(job.network, list(done.values()))
+        done = recorded_seeds(job, load_records(results, job.paper))
+        tracker.summarise(job.network, list(done.values()))
+
+
+def _refuse_impossible(work: Work) -> None:
+    """Raise ``RetableError`` for options that the method does not take, and files that are not here."""
+    job = work.network[0]
+    METHODS.get(job.method).parse_options(job.options)
+    if work.train:
+        job.refuse_missing_pose()
+    for seed in work.judge:
+        if not artefacts(job.row_hash, seed).weights.is_file():
+            raise RetableError(_without_weights(job, seed))
 
 
 def _without_weights(job: Job, seed: int) -> str:

@@ -172,8 +172,8 @@ def evaluate(
     Descriptions of the images of a record are pooled into one of length 1 by the protocol's ``pooling``.
     Re-ranking is that of ``protocols.evaluate``: without junk, by the cosine.
 
-    The first way always runs. Scoring all pairs as a further way is left out of a list where it would
-    take longer than ``LONGEST_SECONDS`` here, by a timed sample; ``console`` says so.
+    Scoring all pairs as a further way than the first is left out of a list where it would take longer than
+    ``LONGEST_SECONDS`` here, by a timed sample; ``console`` says so.
 
     Args:
         method: an embedding method, or one that scores pairs.
@@ -200,11 +200,11 @@ def evaluate(
     count = max(asked.images for asked in lists)
     with _bar(console, "describing", count) as advance:
         described = describe_all(scorer, images, accelerator, count=count, progress=advance)
+    wanted = Wanted(frozenset(reranked), frozenset(known))
     if isinstance(scorer, EmbeddingMethod):
-        wanted = Wanted(frozenset(reranked), frozenset(known))
         found = [_judge_embedding(scorer, described, asked, wanted, console) for asked in lists]
     else:
-        found = [_judge_pairs(scorer, described, asked, tuple(ways), console) for asked in lists]
+        found = [_judge_pairs(scorer, described, asked, tuple(ways), wanted, console) for asked in lists]
     return [judged for of_list in found for judged in of_list]
 
 
@@ -266,19 +266,26 @@ def evaluate_release(
 
 
 class Wanted(NamedTuple):
-    """Which results of embedding methods are made, by name: re-ranked ones, and which others are not."""
+    """Which results are made, by name: re-ranked ones of embedding methods, and which others are not."""
 
     reranked: frozenset[str]
     known: frozenset[str]
 
 
 def _judge_pairs(
-    method: PairMethod, described: Descriptions, asked: Lists, ways: tuple[Way, ...], console: Console | None
+    method: PairMethod,
+    described: Descriptions,
+    asked: Lists,
+    ways: tuple[Way, ...],
+    wanted: Wanted,
+    console: Console | None,
 ) -> Iterator[Judged]:
-    """Each way's result, unless it is left out."""
+    """Each way's result, unless it is known or left out."""
     query, gallery = described.of(asked.query), described.of(asked.gallery)
     name = asked.protocol.name
     for way in ways:
+        if score_name(name, way=way_name(way)) in wanted.known:
+            continue
         if way == "all" and way != ways[0] and (why := _too_long(method, query, gallery)):
             if console:
                 told = f"{name} exhaustive: left out, {why}"

@@ -20,15 +20,17 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from methods import METHODS
-from methods.base import Method
+from methods.base import FittedMethod, Method
 from methods.openpose_weights import read_openpose
 from protocols import Protocol, Split
 from protocols.files import read
 from protocols.leaks import refuse_leaks
 from protocols.ranking import Ranks
 from protocols.results import Result
+from reproductions.artefacts import Artefacts, artefacts, checkpoint_file, run_folder
 from reproductions.checkpoint import Checkpoint
 from reproductions.evaluation import Judged, Lists, evaluate, labels_of, pool
+from reproductions.fitting import fit
 from reproductions.frames import Frames
 from reproductions.images import Images, decode
 from reproductions.jobs import Job, Release, Street
@@ -48,17 +50,6 @@ from reproductions.training import Entry, make_accelerator, refuse_misfit, seed_
 from retable.errors import RetableError, SpecError, WeightsError
 from retable.files import write_atomically
 from retable.progress import progress_bar
-
-
-@dataclass(frozen=True, slots=True)
-class Artefacts:
-    """Files that belong to one finished seed: its weights, and the ranks of all true matches.
-
-    The ranks are by the whole description, also where parts of it are ranked as well.
-    """
-
-    weights: Path
-    ranks: Path
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,24 +107,23 @@ def run_seed(
         run_id: the tracking run that belongs to this seed.
         same: other rows that this network stands for.
 
-    Raises ``RetableError`` for missing or damaged data, weights or checkpoints, a recipe that does not
-    fit the method, a row whose scores the network cannot have, and a full disk.
+    Raises ``RetableError`` for missing or damaged data, weights or checkpoints, those of networks that it
+    starts from among them, a recipe that does not fit the method, a row whose scores the network cannot have,
+    and a full disk.
     """
     started = time.time()
-    inherited = _weights_before(job, seed, device, results, console)
+    refuse_misfit(METHODS.get(job.method), job.recipe)
     accelerator = make_accelerator(pick_device(device), job.recipe.precision)
     size = job.recipe.height, job.recipe.width
     network = (job, *same)
     judges = (*job.beside, *other_judges(network))
     data = load_data(job.data, judges, seed, *size, accelerator.device, console)
-    method = build(job, seed, data.num_pids).to(accelerator.device)
-    refuse_misfit(method, job.recipe)
-    if inherited:
-        _take_over(method, inherited, job, data.num_pids)
-    elif job.recipe.pose != "none":
-        load_pose(method, job, accelerator.device.type, console)
+    method = starting(job, seed, data.num_pids, accelerator.device, console)
     refuse_unscored(method, network, data.lists)
-    state = _train(job, seed, method, data, accelerator, console, after_epoch)
+    if isinstance(method, FittedMethod):
+        state = _fit(job, seed, method, data, accelerator, console, after_epoch)
+    else:
+        state = _train(job, seed, method, data, accelerator, console, after_epoch)
     judged = evaluate(
         *(method, data.test, data.lists, accelerator, job.recipe.ranking, console),
         reranked=reranked_names(network),
@@ -166,7 +156,7 @@ def run_seed(
     )
     kept = _keep(job, seed, method, result.ranks)
     record.save(results)
-    (run_folder(job.row_hash, seed) / "checkpoint.pt").unlink(missing_ok=True)
+    checkpoint_file(job.row_hash, seed).unlink(missing_ok=True)
     return record, kept
 
 
@@ -185,7 +175,7 @@ def alone(job: Job, seed: int) -> Iterator[None]:
 
 
 def build(job: Job, seed: int, num_pids: int) -> Method:
-    """The job's network as it is before its first step."""
+    """The job's network with the weights that its recipe names; ``starting`` is what training starts from."""
     seed_everything(seed, "initial weights")
     method = METHODS.get(job.method)
     return method(
@@ -195,6 +185,47 @@ def build(job: Job, seed: int, num_pids: int) -> Method:
         job.weights,
         job.recipe.backbone_options,
     )
+
+
+def starting(job: Job, seed: int, num_pids: int, device: torch.device, console: Console) -> Method:
+    """The job's network as it is when its own training starts, on the device.
+
+    That is with the weights of the networks that it starts from, if there are any, else with those of the
+    recipe, which are trained now if they are the street's; and with a pose network that was trained before.
+
+    Raises ``RetableError`` when a network that it starts from is not in the cache, else ``WeightsError`` and
+    ``SpecError`` for weights that do not fit, and what ``load_pose`` does.
+    """
+    files = [_weights_of(one, seed, job) for one in job.starts_from]
+    # Whatever was trained before has the recipe's weights in it already.
+    unread = replace(job, weights="none") if files or job.pretraining else job
+    if job.pretraining and not files:
+        from reproductions.pretraining import street_weights  # which builds and trains by this module
+
+        others = load_file(street_weights(job.pretraining, device, console))
+    else:
+        others = {}
+    method = build(unread, seed, num_pids).to(device)
+    method.load_state_dict(method.state_dict() | others)
+    if job.goes_on:
+        _take_over(method, files[0], job, num_pids)
+        return method
+    if job.recipe.pose != "none":
+        load_pose(method, job, device.type, console)
+    if files:
+        method.start_from([load_file(file) for file in files])
+    return method
+
+
+def _weights_of(before: Job, seed: int, job: Job) -> Path:
+    """The weights of a network that a job starts from. Raises ``RetableError`` when they are not here."""
+    weights = artefacts(before.row_hash, seed).weights
+    if not weights.is_file():
+        raise RetableError(
+            f"{job.row} on {job.dataset} starts from {before.row} on {before.dataset}, seed {seed}: no "
+            f"{weights}; run python -m reproductions.run {job.paper}, which trains that first"
+        )
+    return weights
 
 
 def load_pose(method: Any, job: Job, device: str, console: Console) -> None:
@@ -213,20 +244,6 @@ def load_pose(method: Any, job: Job, device: str, console: Console) -> None:
         method.load_pose(load_file(street_pose_weights(*job.pose_network, device, console)))
     else:
         method.load_pose(read_openpose(Path(job.pose_weights)))
-
-
-def _weights_before(job: Job, seed: int, device: str, results: Path, console: Console) -> Path | None:
-    """Weights of the seed that this one starts from, which is trained and recorded now if need be."""
-    before = job.starts_from
-    if before is None:
-        return None
-    weights = artefacts(before.row_hash, seed).weights
-    if not weights.is_file():
-        told = f"{job.row} on {job.dataset} starts from {before.dataset}, seed {seed}, which is trained first"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
-        with alone(before, seed):
-            run_seed(before, seed, device, results, console)
-    return weights
 
 
 def _take_over(method: Method, file: Path, job: Job, num_pids: int) -> None:
@@ -314,7 +331,7 @@ def _train(
     after_epoch: Callable[[Entry], None],
 ) -> Checkpoint:
     """Train to the last epoch, saving a checkpoint after each; returns the last one."""
-    file = run_folder(job.row_hash, seed) / "checkpoint.pt"
+    file = checkpoint_file(job.row_hash, seed)
     identity = f"{job.row_hash}/seed-{seed}"
     resumed = Checkpoint.load(file, identity)
     state = resumed or Checkpoint(identity, 0, {}, {}, [], {})
@@ -344,23 +361,38 @@ def _train(
     return state
 
 
+def _fit(
+    job: Job,
+    seed: int,
+    method: FittedMethod,
+    data: Data,
+    accelerator: Accelerator,
+    console: Console,
+    after_epoch: Callable[[Entry], None],
+) -> Checkpoint:
+    """Fit the method, in one step that is kept as one epoch is; nothing is measured before it.
+
+    What is there before would describe images by the numbers that buffers are made with.
+    """
+    file = checkpoint_file(job.row_hash, seed)
+    identity = f"{job.row_hash}/seed-{seed}"
+    if resumed := Checkpoint.load(file, identity):
+        method.load_state_dict(resumed.model)
+        return resumed
+    entry = fit(method, data.train, seed, accelerator, console)
+    untrained_parts: dict[str, dict[str, float]] = {part: {} for part in parts_of(method)}
+    state = Checkpoint(identity, 1, method.state_dict(), {}, [entry], {}, untrained_parts)
+    state.save(file)
+    after_epoch(entry)
+    return state
+
+
 def _sorted_out(judged: Sequence[Judged]) -> tuple[Result, dict[str, dict[str, float]], list[Judged]]:
     """The first result, the metrics of the parts by the same protocol, by name, and what stands beside."""
     first, *others = judged
     parts = {one.part: one for one in others if one.part and one.protocol == first.protocol and not one.way}
     beside = [one for one in others if one not in parts.values()]
     return first.result, {name: one.result.metrics for name, one in parts.items()}, beside
-
-
-def run_folder(row_hash: str, seed: int) -> Path:
-    """Where the checkpoint and the artefacts of one seed lie."""
-    return cache() / "runs" / row_hash / f"seed-{seed}"
-
-
-def artefacts(row_hash: str, seed: int) -> Artefacts:
-    """The files of a finished seed; they exist until the cache is deleted."""
-    folder = run_folder(row_hash, seed)
-    return Artefacts(folder / "weights.safetensors", folder / "ranks.npz")
 
 
 def forget(job: Job, seed: int) -> None:

@@ -15,6 +15,7 @@ class KindName(StrEnum):
     """Keys of ``reproductions.pictures.KINDS``, known before that is imported."""
 
     MATCHING = "matching"
+    GATE = "gate"
     BOXES = "boxes"
     HEAT = "heat"
     LISTS = "lists"
@@ -48,6 +49,7 @@ def main(
     """Draw what trained seeds do with test images, one row or several side by side.
 
     matching: attention and matching confidence, queries with their nearest true match, and a mistake.
+    gate: what queries activate together with their nearest true match, and with somebody else.
     boxes: images before and after a learned spatial transform.
     heat: activations of the backbone's feature map.
     lists: queries and the images nearest to them, true matches in green.

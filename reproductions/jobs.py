@@ -19,16 +19,20 @@ from protocols.files import locate_release
 from reproductions.paper import Dataset, Paper, RunScale
 from reproductions.pose_recipe import PoseNetwork
 from reproductions.pose_weights import street_pose_identity
+from reproductions.pretraining_recipe import PRETRAINING, STREET_SEED, STREET_SIZE
 from reproductions.recipe import TRAINING_VERSION, Recipe
 from reproductions.records import RERANKED, ScoreKey, score_name, usual_way
 from retable.errors import RetableError, SpecError, UnknownName, WeightsError
 from retable.progress import progress_bar
 
 STREET = "crosswalk"
-"""The embedded street's key where data sets are named: in the layout of Market-1501.
+"""The embedded street's key where data sets are named: the plain one, see ``paper.OnStreet``.
 
 ``crosswalk/mars`` is the street in the layout of MARS, judged by its protocol, and so on.
 """
+
+STREET_WEIGHTS = "street"
+"""What a network's weights are called where it is trained on other people of the street first."""
 
 DIALS = Dials()
 
@@ -195,7 +199,7 @@ class Job:
         method: name in the method registry.
         options: what the spec states of the method's options; the rest are its defaults.
         recipe: how it is trained.
-        weights: ``"imagenet"``, ``"none"`` or a file.
+        weights: ``"imagenet"``, ``"none"``, ``"street"`` or a file.
         data: where the images come from, and the rules that its scores are by.
         beside: other protocols of the same release that the trained network is judged by, too.
         part: of the network's description, whose scores are the row's; empty for the whole.
@@ -205,7 +209,8 @@ class Job:
         trained_on: key of the data set that the network is trained on, where it is another one.
         pose_weights: file of the published pose network; empty where the recipe asks for none, or where
             none was given.
-        starts_from: the job of the same row whose trained network this one starts from.
+        starts_from: the jobs whose trained networks this one starts from: either that of the same row on
+            another data set, or those of other rows on this one.
     """
 
     paper: str
@@ -224,7 +229,7 @@ class Job:
     rerank: bool = False
     trained_on: str = ""
     pose_weights: str = ""
-    starts_from: "Job | None" = None
+    starts_from: tuple["Job", ...] = ()
 
     @property
     def name(self) -> str:
@@ -260,7 +265,7 @@ class Job:
             "training": TRAINING_VERSION,
             "options": self.options,
             "recipe": self.recipe.stated(),
-            "weights": _weights_identity(self.weights),
+            "weights": self.pretraining.row_hash if self.pretraining else _weights_identity(self.weights),
             "protocol": _stated(self.data.protocol),
             "data": self.data.identity(),
             "scale": self.scale,
@@ -270,13 +275,31 @@ class Job:
         if self.recipe.pose == "street":
             identity["pose"] = street_pose_identity(*self.pose_network)
         if self.starts_from:
-            identity["starts_from"] = self.starts_from.row_hash
+            before = [one.row_hash for one in self.starts_from]
+            identity["starts_from"] = before[0] if self.goes_on else before
         return identity
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on with the network of its own row, as it was trained on another data set."""
+        return any(one.row == self.row for one in self.starts_from)
+
+    @cached_property
+    def pretraining(self) -> "Job | None":
+        """The same network, to be trained to tell other people of the street apart; see ``Recipe.weights``.
+
+        None where it starts from other weights.
+        """
+        if self.weights != STREET_WEIGHTS:
+            return None
+        recipe = Recipe.model_validate(self.recipe.model_dump() | PRETRAINING)
+        people = Street(STREET_SIZE, STREET_SEED)
+        return replace(self, recipe=recipe, weights="none", data=people, beside=(), part="", rerank=False)
 
     @property
     def stage(self) -> int:
         """How many networks are trained one after the other before this one's."""
-        return 1 + self.starts_from.stage if self.starts_from else 0
+        return max((1 + one.stage for one in self.starts_from), default=0)
 
     @property
     def lacks_pose(self) -> bool:
@@ -323,9 +346,13 @@ def make_job(
     On a data set whose rows are judged with networks of another one, that is the other one's job in all
     that decides the network, so that both have one hash, with other scores as its own.
 
+    Options and fields of the recipe that ``changes`` names are this row's alone: rows that it starts from
+    are as printed in those, and changed like it in everything else.
+
     Raises:
         UnknownName: no such row, street size, dial or field of a recipe, or no protocol for the data set.
-        SpecError: a protocol beside the data set's reads another release.
+        SpecError: a protocol beside the data set's reads another release, or a row that this one starts from
+            is trained on another street.
         RetableError: dials for real data, or outside 0..1; changes that leave no recipe.
     """
     if trained_on := paper.datasets.get(stands_for(dataset), Dataset()).trained_on:
@@ -338,13 +365,13 @@ def make_job(
     spec, recipe = paper.row(row), _recipe(paper, row, known, scale, changes)
     data: Street | Release
     if on_street(dataset):
-        layout, rules = (MARKET_LAYOUT, paper.street.protocol) if known == STREET else (_layout(known), known)
+        rules = paper.street.protocol if known == STREET else known
+        layout = _layout(rules)
         size = layout_named(layout).size_named(changes.street or paper.recipe(scale, row, known).street).name
         data = Street(size, street_seed(layout), turned(changes.dials), rules, layout)
     else:
         _refuse_dials(changes.dials, dataset)
         data = Release(rules_of(dataset), root or Path())
-    before = paper.datasets.get(known, Dataset()).starts_from
     return Job(
         paper=paper.key,
         table=spec.tables[0] if spec.tables else "prose",
@@ -360,10 +387,37 @@ def make_job(
         part=spec.part,
         rerank=spec.rerank,
         pose_weights=(changes.pose_weights or "") if recipe.pose == "openpose" else "",
-        starts_from=make_job(paper, row, beside_it(dataset, before), scale, root=root, changes=changes)
-        if before
-        else None,
+        starts_from=_before(paper, row, dataset, data, scale, root, changes),
     )
+
+
+def _before(
+    paper: Paper,
+    row: str,
+    dataset: str,
+    data: Street | Release,
+    scale: RunScale,
+    root: Path | None,
+    changes: Changes,
+) -> tuple[Job, ...]:
+    """The jobs that a row's network on a data set starts from; see ``make_job`` for what it raises.
+
+    Where that is the row's own network of another data set, it has what other rows gave it already.
+    """
+    if other := paper.datasets.get(_known_as(paper, dataset), Dataset()).starts_from:
+        return (make_job(paper, row, beside_it(dataset, other), scale, root=root, changes=changes),)
+    changes = replace(changes, options={}, recipe_fields={})
+    before = [
+        make_job(paper, label, dataset, scale, root=root, changes=changes)
+        for label in paper.row(row).starts_from
+    ]
+    for one in before:
+        if one.data != data:
+            raise SpecError(
+                f"papers/{paper.key}/paper.toml: rows {row!r}, starts_from: found {one.row!r}, trained on "
+                f"{one.data.identity()}; expected {data.identity()}, as recipe.{scale} of both rows decides"
+            )
+    return tuple(before)
 
 
 def beside_it(dataset: str, other: str) -> str:
@@ -434,13 +488,12 @@ def _refuse_dials(dials: Mapping[str, Any], dataset: str) -> None:
 def _beside(paper: Paper, dataset: str, judge: Protocol) -> tuple[Protocol, ...]:
     """The protocols beside the one that judges; all must read the release that the images come from."""
     if dataset == STREET:
-        where, names, folder = "street", paper.street.beside, Street().protocol.folder
+        where, names = "street", paper.street.beside
     else:
-        known = paper.datasets.get(dataset, Dataset())
-        where, names, folder = f"datasets {dataset!r}", known.beside, judge.folder
+        where, names = f"datasets {dataset!r}", paper.datasets.get(dataset, Dataset()).beside
     beside = tuple(map(rules_of, names))
-    for one in (judge, *beside):
-        _refuse_another_release(paper, where, one, folder)
+    for one in beside:
+        _refuse_another_release(paper, where, one, judge.folder)
     return beside
 
 
@@ -474,5 +527,5 @@ def _weights_identity(weights: str) -> str:
             return "sha256:" + file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"--weights {weights}: {error.strerror}; give a file, 'imagenet' or 'none'"
+            f"--weights {weights}: {error.strerror}; give a file, 'imagenet', 'street' or 'none'"
         ) from error

@@ -7,19 +7,18 @@ from pathlib import Path
 
 from rich.console import Console
 
+from reproductions.artefacts import Artefacts, artefacts
 from reproductions.evaluation import evaluate
-from reproductions.execute import (
-    Artefacts,
-    artefacts,
-    build,
-    device_name,
-    load_data,
-    pick_device,
-    with_weights,
-)
+from reproductions.execute import build, device_name, load_data, pick_device, with_weights
 from reproductions.jobs import Job
 from reproductions.records import SeedRecord
-from reproductions.row_scores import other_judges, refuse_unscored, reranked_names, scorings
+from reproductions.row_scores import (
+    other_judges,
+    refuse_unscored,
+    reranked_names,
+    scorings,
+    unasked_names,
+)
 from reproductions.training import make_accelerator
 
 
@@ -55,7 +54,7 @@ def add_scores(
     judged = evaluate(
         *(method, data.test, data.lists, accelerator, recipe.ranking, console),
         reranked=reranked_names(lacking),
-        known=record.names() - wanted,
+        known=(record.names() | unasked_names(method, lacking)) - wanted,
     )
     found = {name: result for name, result in data.named(judged).items() if name in wanted}
     added = scorings(lacking, found, started, device_name(accelerator.device))

@@ -133,7 +133,12 @@ class Dataset(Data):
 
 
 class OnStreet(Data):
-    """How the embedded street is judged: a protocol of the release in whose layout it is, others beside."""
+    """The plain street of a paper.
+
+    Attributes:
+        protocol: whose rules judge it; it is in the layout of that one's release.
+        beside: other protocols of that release that every network is judged by, too.
+    """
 
     protocol: str = "market1501"
     beside: tuple[str, ...] = ()
@@ -150,6 +155,9 @@ class RowEntry(Data):
             the whole unless given. Rows of several parts of one network are trained and recorded once.
         rerank: whether the row's scores are after re-ranking by k-reciprocal neighbours. It changes the
             ranking and not the network, which is trained and recorded once for the rows with and without.
+        starts_from: labels of other rows, whose networks this one's starts from; they are trained first, on
+            the same data set and at the same scale, seed by seed. What becomes of their weights, in this
+            order, is the method's to say (``Method.start_from``).
         incomparable: why its runs are not compared with its printed values; empty where they are.
         headline: one of the rows that the paper stands for; they run when none is named.
         datasets: data sets to run it on besides those of its printed cells.
@@ -162,6 +170,7 @@ class RowEntry(Data):
     options_on: dict[str, dict[str, Any]] = {}
     part: str = ""
     rerank: bool = False
+    starts_from: tuple[str, ...] = ()
     incomparable: str = ""
     recipe: RecipeChanges = {}
     headline: bool = False

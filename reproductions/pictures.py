@@ -18,6 +18,7 @@ from reproductions.body_parts import JOINT_PARTS, OTHER, TRUE_PARTS, cells_by_jo
 from reproductions.box_figure import Boxed, box_figure, displacement
 from reproductions.component_figure import Coloured, component_figure
 from reproductions.embedding_figure import NEIGHBOURS, embedding_figure, patches_of
+from reproductions.gate_figure import Partner, Query, gate_figure
 from reproductions.heat_figure import Heated, heat_figure
 from reproductions.jobs import DIALS, Job, Street
 from reproductions.list_figure import Found, Listed, list_figure
@@ -148,6 +149,38 @@ def draw_pair(trained: Trained, pair: Pair) -> Figure:
         MARKS,
         f"{heading([trained])}\nquery {caption(query)} and {relation[pair.relation]}, {caption(other)}",
     )
+
+
+def draw_gate(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
+    """Of each row, some queries each with its nearest true match and the nearest image of somebody else."""
+    for trained in rows:
+        queries = [
+            Query(
+                image(trained, trained.query(query)),
+                caption(trained.query(query)),
+                _partners(
+                    trained, query, {"true match": match, "other person": trained.nearest_wrong(query)}
+                ),
+            )
+            for query, match, _ in trained.matches(count)
+        ]
+        what = "queries, each first in a pair with its nearest true match, and with the nearest other person"
+        yield file_name([trained], "gate"), gate_figure(queries, f"{heading([trained])}\n{what}")
+
+
+def _partners(trained: Trained, query: int, others: Mapping[str, int]) -> list[Partner]:
+    """Gallery images by what they are to a query, with the maps of their pairs."""
+    asking = trained.queries(query).expand(len(others), -1, -1, -1)
+    maps = trained.method.gate_maps(asking, trained.gallery(*others.values()))
+    ranked = trained.nearest(query).tolist()
+    return [
+        Partner(
+            image(trained, trained.other(place)),
+            f"{relation}\nrank {1 + ranked.index(place)}",
+            {name: values[i].cpu().numpy() for name, values in maps.items()},
+        )
+        for i, (relation, place) in enumerate(others.items())
+    ]
 
 
 def draw_boxes(rows: Sequence[Trained], count: int) -> Iterator[Picture]:
@@ -435,6 +468,7 @@ def _settings(job: Job) -> list[str]:
 
 KINDS = {
     "matching": Kind("matching confidence", "confidence_maps", draw_matching),
+    "gate": Kind("joint maps of pairs", "gate_maps", draw_gate),
     "boxes": Kind("learned transform", "transforms", draw_boxes),
     "heat": Kind("feature maps", "feature_maps", draw_heat),
     "lists": Kind("ranked lists", "describe", draw_lists),

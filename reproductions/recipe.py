@@ -14,10 +14,24 @@ Positive = Annotated[float, Field(gt=0)]
 BATCHES = {
     "pk": ("ids_per_batch", "images_per_id", "epoch"),
     "pairs": ("anchors_per_batch", "negatives"),
+    "all pairs": ("images_per_batch",),
     "shuffled": ("images_per_batch",),
     "capped": ("images_per_id", "images_per_batch", "batches_per_epoch"),
+    "fitted": (),
 }
 """The fields that say how large each sampler's batches are."""
+
+PAIRED = frozenset({"pairs", "all pairs"})
+"""Samplers whose batches say which images are compared."""
+
+STEPS = frozenset(
+    {
+        *("flip", "crop_area", "crop_aspect", "padding", "shift", "cutout_probability", "cutout_size"),
+        *("erasing_probability", "erasing_area", "erasing_aspect"),
+        *("epochs", "optimizer", "momentum", "nesterov", "weight_decay", "backbone_rate", "schedule"),
+    }
+)
+"""The fields that say what a step of training sees and does; a fitted method takes none."""
 
 Way = Literal["all"] | PositiveInt
 """How pairs are ranked: all are scored, or this many nearest of a coarse search are."""
@@ -37,7 +51,8 @@ class Recipe(BaseModel):
     Attributes:
         backbone: a timm model name.
         backbone_options: further arguments of ``timm.create_model``, for example ``channels``.
-        weights: ``"imagenet"`` or ``"none"``; the command line may name a file instead.
+        weights: ``"imagenet"``, ``"none"``, or ``"street"`` for what telling other people of the street apart
+            has taught (``reproductions.pretraining``); the command line may name a file instead.
         height: pixels, after resizing.
         width: pixels, after resizing.
         flip: chance that a training image is mirrored.
@@ -46,18 +61,22 @@ class Recipe(BaseModel):
         crop_aspect: least and greatest height per width of such a crop.
         padding: pixels of black around a training image, of which a random crop of the image's own size
             is kept (``augment.random_shift``).
+        shift: pixels down and across by which a training image is moved, or not, either way
+            (``augment.random_step``).
         cutout_probability: chance that a training image loses a square.
         cutout_size: side of that square in pixels.
         erasing_probability: chance that a training image loses a rectangle (``augment.random_erasing``).
         erasing_area: least and greatest share of the image that it covers.
         erasing_aspect: least height per width; the greatest is its inverse.
-        sampler: ``"pk"``, ``"pairs"``, ``"shuffled"`` or ``"capped"``; see ``reproductions.sampler``.
+        sampler: ``"pk"``, ``"pairs"``, ``"all pairs"``, ``"shuffled"`` or ``"capped"``, see
+            ``reproductions.sampler``; ``"fitted"`` for methods that are fitted to all images at once
+            (``FittedMethod``), for which nothing that speaks of steps or of changed images has a meaning.
         ids_per_batch: for pk, identities in a batch (P).
         images_per_id: for pk, images of each identity in a batch (K); for capped, the most.
         epoch: for pk, what an epoch takes once: every identity, or all images that make groups of K.
         anchors_per_batch: for pairs, images in a batch that ask.
         negatives: for pairs, images of others that each is asked about, beside one of its own identity.
-        images_per_batch: for shuffled and capped.
+        images_per_batch: for all pairs, shuffled and capped.
         batches_per_epoch: for capped.
         epochs: number of epochs; they are counted from 1.
         optimizer: ``"adam"``, with its usual moments (0.9, 0.999), or ``"sgd"``.
@@ -82,19 +101,20 @@ class Recipe(BaseModel):
 
     backbone: str
     backbone_options: dict[str, Any] = {}
-    weights: Literal["imagenet", "none"]
+    weights: Literal["imagenet", "none", "street"]
     height: PositiveInt
     width: PositiveInt
     flip: Probability
     crop_area: tuple[Probability, Probability] | None = None
     crop_aspect: tuple[Positive, Positive] = (2.0, 3.0)
     padding: Annotated[int, Field(ge=0)] = 0
+    shift: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
     cutout_probability: Probability = 0.0
     cutout_size: PositiveInt = 1
     erasing_probability: Probability = 0.0
     erasing_area: tuple[Probability, Probability] = (0.02, 0.4)
     erasing_aspect: Annotated[float, Field(gt=0, le=1)] = 0.3
-    sampler: Literal["pk", "pairs", "shuffled", "capped"] = "pk"
+    sampler: Literal["pk", "pairs", "all pairs", "shuffled", "capped", "fitted"] = "pk"
     ids_per_batch: Annotated[int, Field(ge=0)] = 0
     images_per_id: Annotated[int, Field(ge=0)] = 0
     epoch: Literal["identities", "images"] = "identities"
@@ -144,6 +164,8 @@ class Recipe(BaseModel):
                 "sampler pk needs ids_per_batch of 1 or more and images_per_id of 2 or more, found "
                 f"{self.ids_per_batch} and {self.images_per_id}"
             )
+        if self.sampler == "all pairs" and self.images_per_batch < 2:
+            raise ValueError("sampler all pairs needs images_per_batch of 2 or more, found 1")
         if self.sampler == "capped" and not 1 < self.images_per_id < self.images_per_batch:
             raise ValueError(
                 "sampler capped needs images_per_id of 2 or more and below images_per_batch, found "
@@ -154,22 +176,26 @@ class Recipe(BaseModel):
     def stated(self) -> dict[str, Any]:
         """What decides a training's numbers, as plain data: fields at their defaults are left out.
 
-        So are the sizes of batches that other samplers draw, and what a job states elsewhere.
+        So are the sizes of batches that other samplers draw, all of training where a method is fitted, and
+        what a job states elsewhere.
         """
         others = {field for fields in BATCHES.values() for field in fields} - {*BATCHES[self.sampler]}
+        others |= STEPS if self.sampler == "fitted" else set()
         apart = {"weights", "method_options", "street", *others}
         return self.model_dump(mode="json", exclude=apart, exclude_defaults=True)
 
     @property
     def batch_size(self) -> int:
-        """Images in a full training batch."""
+        """Images in a full training batch; 0 where a method is fitted."""
         match self.sampler:
             case "pk":
                 return self.ids_per_batch * self.images_per_id
             case "pairs":
                 return self.anchors_per_batch * (2 + self.negatives)
-            case "shuffled" | "capped":
+            case "all pairs" | "shuffled" | "capped":
                 return self.images_per_batch
+            case "fitted":
+                return 0
 
     def learning_rate(self, epoch: int) -> float:
         """The rate during ``epoch``, counted from 1. Raises ``ValueError`` outside 1..epochs."""

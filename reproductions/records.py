@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from reproductions.places import PROJECT
-from reproductions.recipe import Way, way_name
+from reproductions.recipe import PAIRED, Way, way_name
 from retable.errors import RetableError
 from retable.files import write_atomically
 
@@ -226,7 +226,7 @@ def judged_by(identity: Mapping[str, Any], key: ScoreKey = WHOLE) -> str:
 
 def usual_way(sampler: str | None, ranking: Sequence[Way]) -> str:
     """How a recipe ranks first; empty for methods that describe an image by one vector."""
-    return way_name(ranking[0]) if sampler == "pairs" else ""
+    return way_name(ranking[0]) if sampler in PAIRED else ""
 
 
 def by_row_hash(records: Iterable[SeedRecord]) -> dict[str, dict[int, SeedRecord]]:

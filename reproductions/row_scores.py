@@ -4,12 +4,14 @@ Those are other protocols of the same release, and re-ranking; see ``Job.key``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
-from methods.base import EmbeddingMethod, Method
+from methods.base import EmbeddingMethod, Method, PairMethod
 from protocols import Protocol
 from protocols.results import Result
 from reproductions.evaluation import Lists, refuse_lists
 from reproductions.jobs import Job
+from reproductions.recipe import way_name
 from reproductions.records import Scoring, score_name, scoring
 from retable.errors import SpecError
 
@@ -30,7 +32,11 @@ def reranked_names(network: Iterable[Job]) -> list[str]:
 
 def unasked_names(method: Method, network: Sequence[Job]) -> set[str]:
     """What the scores by ``other_judges`` would be called that no row asks for."""
-    names = {score_name(one.name, part) for one in other_judges(network) for part in ("", *parts_of(method))}
+    ways = map(way_name, network[0].recipe.ranking) if isinstance(method, PairMethod) else [""]
+    names = {
+        score_name(one.name, part, way)
+        for one, part, way in product(other_judges(network), ("", *parts_of(method)), ways)
+    }
     return names - {job.key.beside for job in network}
 
 

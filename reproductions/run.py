@@ -36,7 +36,7 @@ def main(
     root: DataRoot = None,
     street: StreetSize = None,
     weights: Annotated[
-        str | None, typer.Option(help="imagenet, none or a file (default: the recipe's)")
+        str | None, typer.Option(help="imagenet, street, none or a file (default: the recipe's)")
     ] = None,
     pose_weights: PoseWeights = None,
     recipe: Annotated[
@@ -58,7 +58,14 @@ def main(
     ] = None,
     tracking_uri: TrackingUri = None,
     results: Results = RESULTS,
-    fresh: Annotated[bool, typer.Option("--fresh", help="run recorded seeds again, from the start")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="run recorded seeds again, from the start; not those of networks that the rows start from, "
+            "unless they are named, too",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would run, and stop")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="also write the outcome to this file")
@@ -69,6 +76,9 @@ def main(
     Without --row or --table these are the paper's headline rows. Seeds that are recorded already are
     not run again; an interrupted command goes on after its last finished epoch. What --weights,
     --recipe, --precision, --set, --street and --dial change has records of its own and is not judged.
+
+    Networks that the rows start from are trained and recorded first, seed by seed, unless their weights are
+    in the cache; --set does not change them, and the table at the end is without them.
     """
     # Imported here, as --help need not wait for them.
     from rich.console import Console
@@ -103,7 +113,8 @@ def main(
         root=data_root(root),
         changes=changes,
     )
-    announce(console, spec, jobs, chosen, load_records(results, spec.key), changes=changes, table=table)
+    records = load_records(results, spec.key)
+    announce(console, spec, jobs, chosen, records, changes=changes, table=table, fresh=fresh)
     if dry_run:
         return DONE
     for file in (results / "record", json_file):

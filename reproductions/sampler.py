@@ -4,6 +4,7 @@
 ``pk``       P identities with K images each, for losses that mine inside a batch; an epoch takes every
              identity once, or goes on to (nearly) every image
 ``pairs``    every image asks once about one of its own identity and a fixed number of others
+``all pairs`` every image once, and all pairs of a batch
 ``shuffled`` every image once, for losses over classes
 ``capped``   as many images as fill a batch, at most K of an identity, for losses over all triplets
 ===========  ========================================================================================
@@ -36,6 +37,8 @@ class Batch(NamedTuple):
 def batches(labels: Tensor, recipe: Recipe) -> Iterator[Batch]:
     """One epoch of batches by the recipe's sampler; ``labels`` are the identities of the images, (N,).
 
+    Recipes of fitted methods have none.
+
     Raises ``RetableError`` for data that cannot fill a batch.
     """
     match recipe.sampler:
@@ -44,6 +47,8 @@ def batches(labels: Tensor, recipe: Recipe) -> Iterator[Batch]:
             yield from map(Batch, draw(labels, recipe.ids_per_batch, recipe.images_per_id))
         case "pairs":
             yield from pair_batches(labels, recipe.anchors_per_batch, recipe.negatives)
+        case "all pairs":
+            yield from all_pairs_batches(len(labels), recipe.images_per_batch)
         case "shuffled":
             yield from map(Batch, shuffled_batches(len(labels), recipe.images_per_batch))
         case "capped":
@@ -62,10 +67,12 @@ def images_per_epoch(labels: Tensor, recipe: Recipe) -> int:
             return groups // recipe.ids_per_batch * recipe.batch_size
         case "pairs":
             return len(_anchors(labels)) * (2 + recipe.negatives)
-        case "shuffled":
+        case "all pairs" | "shuffled":
             return len(labels) // recipe.batch_size * recipe.batch_size
         case "capped":
             return recipe.batches_per_epoch * recipe.batch_size
+        case "fitted":
+            return 0
 
 
 def pk_batches(labels: Tensor, ids_per_batch: int, images_per_id: int) -> Iterator[Tensor]:
@@ -153,6 +160,16 @@ def shuffled_batches(images: int, images_per_batch: int) -> Iterator[Tensor]:
         )
     order = torch.split(torch.randperm(images), images_per_batch)
     yield from order[: images // images_per_batch]
+
+
+def all_pairs_batches(images: int, images_per_batch: int) -> Iterator[Batch]:
+    """As ``shuffled_batches``, and every pair of two images of a batch: B (B - 1) / 2 of them, each once.
+
+    The image that comes first in the batch is the one that asks.
+    """
+    pairs = torch.combinations(torch.arange(images_per_batch))
+    for batch in shuffled_batches(images, images_per_batch):
+        yield Batch(batch, pairs)
 
 
 def capped_batches(

@@ -86,6 +86,7 @@ def _read_paper(folder: Path) -> Paper:
     refuse_two_values(cells)
     refuse_impossible(cells, datasets, anomalies)
     _check_networks(datasets)
+    _check_starts(entries)
     recipes = _recipes(toml)
     _check_changes(recipes, datasets, entries)
     content = {
@@ -137,6 +138,19 @@ def _check_networks(datasets: Mapping[str, Dataset]) -> None:
             if dataset.trained_on and getattr(dataset, key):
                 expected = f"it with {dataset.trained_on!r}, which the networks are trained on"
                 raise fault(FILE, where, found=f"{key} and trained_on", expected=expected)
+
+
+def _check_starts(rows: Mapping[str, RowEntry]) -> None:
+    """Raise ``SpecError`` unless each row starts from other rows, and never by way of them from itself."""
+    for label, row in rows.items():
+        known(row.starts_from, rows, f"rows {label!r}, starts_from", "row")
+    for label in rows:
+        before = list(rows[label].starts_from)
+        for one in before:  # grows as rows are found, each once
+            before += [other for other in rows[one].starts_from if other not in before]
+        if label in before:
+            expected = "rows that do not start from it"
+            raise fault(FILE, f"rows {label!r}", "starts_from", found=f"the row {label!r}", expected=expected)
 
 
 def _check_changes(

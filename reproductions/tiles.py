@@ -71,12 +71,14 @@ class Blocks(NamedTuple):
         across = math.ceil(count / down)
         return cls(down, across, across * width, down * height)
 
-    def draw(self, part: SubFigure | Figure, captions: Sequence[str], columns: int) -> Iterator[NDArray[Any]]:
-        """The axes of each block, (columns,), below its caption."""
+    def draw(
+        self, part: SubFigure | Figure, captions: Sequence[str], columns: int, rows: int = 1
+    ) -> Iterator[NDArray[Any]]:
+        """The axes of each block, (rows * columns,), row after row, below its caption."""
         parts: list[SubFigure] = list(part.subfigures(self.down, self.across, squeeze=False).flat)
         for block, caption in zip(parts, captions, strict=False):
             block.suptitle(caption, fontsize="x-small", fontweight="bold")
-            yield tiles(block, 1, columns)[0]
+            yield tiles(block, rows, columns).reshape(-1)
 
 
 def plain(axes: Axes, image: Pixels, title: str) -> None:

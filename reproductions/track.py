@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from filelock import FileLock
 from rich.console import Console
 
-from reproductions.execute import Artefacts, artefacts
+from reproductions.artefacts import Artefacts, artefacts
 from reproductions.jobs import DIALS, Job
 from reproductions.judgement import Judgement
 from reproductions.paper import Cell
@@ -110,7 +110,7 @@ class Store:
 
     def finish_seed(self, run_id: str, record: SeedRecord, files: Artefacts) -> None:
         """Test metrics, inputs and artefacts of a finished seed, and epochs that are not there yet."""
-        logged = {metric.step for metric in self.client.get_metric_history(run_id, "train/lr")}
+        logged = {metric.step for metric in self.client.get_metric_history(run_id, "train/seconds")}
         for entry in record.history:
             if entry["epoch"] not in logged:
                 self.log_epoch(run_id, entry)

@@ -16,10 +16,11 @@ from torch import Tensor
 from protocols import Record
 from protocols.metrics import average_precisions, first_ranks
 from protocols.ranking import Labels, counted, rank_matches
+from reproductions.artefacts import artefacts
 from reproductions.augment import normalise
 from reproductions.descriptions import TEST_BATCH, Descriptions, describe_all
 from reproductions.evaluation import Lists, sides
-from reproductions.execute import Data, artefacts, build, load_data, load_pose, pick_device, with_weights
+from reproductions.execute import Data, build, load_data, pick_device, starting, with_weights
 from reproductions.jobs import STREET, Job, on_street
 from reproductions.pair_ranking import AllPairs, TwoStage, ranked_by
 from reproductions.row_scores import refuse_unknown_part
@@ -68,16 +69,15 @@ class Network:
 
     @cached_property
     def untrained(self) -> Any | None:
-        """The network as it is when training starts, its pose network trained for poses before.
+        """The network as it is when its own training starts, see ``execute.starting``.
 
-        None where the recipe starts from a file of pose weights that was not given.
+        None where that takes a file of pose weights that was not given, or the weights of a network that are
+        not in the cache here.
         """
-        if self._job.lacks_pose:
+        before = (artefacts(one.row_hash, self.seed).weights for one in self._job.starts_from)
+        if self._job.lacks_pose or not all(file.is_file() for file in before):
             return None
-        network = build(replace(self._job, weights="none"), self.seed, self.data.num_pids).to(self.device)
-        if self._job.recipe.pose != "none":
-            load_pose(network, self._job, self.device.type, self.console)
-        return network.eval()
+        return starting(self._job, self.seed, self.data.num_pids, self.device, self.console).eval()
 
 
 def load(jobs: Sequence[Job], seed: int, device: str, console: Console) -> list["Trained"]:
@@ -138,10 +138,13 @@ class Trained:
         if not len(wrong):
             return None
         query = int(wrong[0])
-        pid = self._asked.query_labels.pids[query]
+        return Pair(query, self.nearest_wrong(query), "mistake")
+
+    def nearest_wrong(self, query: int) -> int:
+        """Place of the image nearest to a query that does not show its person."""
         ranked = self.nearest(query)
-        others = ranked[self._asked.gallery_labels.pids[ranked] != pid]
-        return Pair(query, int(others[0]), "mistake")
+        pid = self._asked.query_labels.pids[query]
+        return int(ranked[self._asked.gallery_labels.pids[ranked] != pid][0])
 
     def nearest(self, query: int) -> NDArray[np.int64]:
         """Places of all gallery images that count for a query, nearest first, ties in gallery order."""

@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from hashlib import sha256
 from typing import Any
 
@@ -14,12 +14,20 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from methods.base import Method, PairMethod
-from reproductions.augment import cutout, normalise, random_crop, random_erasing, random_flip, random_shift
+from methods.base import FittedMethod, Method, PairMethod
+from reproductions.augment import (
+    cutout,
+    normalise,
+    random_crop,
+    random_erasing,
+    random_flip,
+    random_shift,
+    random_step,
+)
 from reproductions.checkpoint import Checkpoint
 from reproductions.frames import Frames
 from reproductions.images import Images
-from reproductions.recipe import Recipe
+from reproductions.recipe import BATCHES, PAIRED, Recipe
 from reproductions.sampler import batches
 from retable.errors import RetableError, SpecError
 
@@ -53,14 +61,19 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     return accelerator
 
 
-def refuse_misfit(method: Method, recipe: Recipe) -> None:
-    """Raise ``SpecError`` when the method learns from pairs and the recipe makes none, or the reverse."""
-    pairs = isinstance(method, PairMethod)
-    if pairs != (recipe.sampler == "pairs"):
-        expected = 'sampler = "pairs"' if pairs else 'sampler = "pk", "shuffled" or "capped"'
-        learns = "pairs of images" if pairs else "images one by one"
+def refuse_misfit(method: type[Method], recipe: Recipe) -> None:
+    """Raise ``SpecError`` when the recipe's sampler does not draw what the method learns from."""
+    samplers: Set[str]
+    if issubclass(method, PairMethod):
+        learns, samplers = "pairs of images", PAIRED
+    elif issubclass(method, FittedMethod):
+        learns, samplers = "all images at once", {"fitted"}
+    else:
+        learns, samplers = "images one by one", BATCHES.keys() - PAIRED - {"fitted"}
+    if recipe.sampler not in samplers:
+        expected = "sampler = " + " or ".join(f'"{name}"' for name in BATCHES if name in samplers)
         raise SpecError(
-            f'{type(method).__name__} learns from {learns}, the recipe has sampler = "{recipe.sampler}"; '
+            f'{method.__name__} learns from {learns}, the recipe has sampler = "{recipe.sampler}"; '
             f"expected {expected}"
         )
 
@@ -176,7 +189,8 @@ def _train_epoch(
 
 def _augment(images: Tensor, recipe: Recipe) -> Tensor:
     """uint8 (B, 3, H, W) -> what the network sees."""
-    images = normalise(random_shift(random_flip(images, recipe.flip), recipe.padding))
+    images = random_shift(random_flip(images, recipe.flip), recipe.padding)
+    images = normalise(random_step(images, *recipe.shift))
     if recipe.crop_area:
         images = random_crop(images, recipe.crop_area, recipe.crop_aspect)
     images = cutout(images, recipe.cutout_probability, recipe.cutout_size)

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.losses import all_triplets, batch_hard_triplet, ranked_list, smoothed_cross_entropy
+from methods.losses import (
+    all_triplets,
+    batch_hard_triplet,
+    binomial_deviance,
+    ranked_list,
+    smoothed_cross_entropy,
+)
 from tests.methods.peak_memory import PeakMemory
 
 MARGINS = ["soft", 0.0, 0.3]
@@ -334,3 +340,60 @@ def test_all_triplets_keep_pairs_times_images_and_no_more():
 
     assert memory.largest == pairs_times_images
     assert memory.peak < 5 * pairs_times_images
+
+
+# Binomial deviance
+
+
+def literal_deviance(similarity: Tensor, same: Tensor, alpha: float, beta: float) -> Tensor:
+    """Eq. 5 of arXiv:1707.07074, pair by pair."""
+    n1 = int(same.sum())
+    total = similarity.new_zeros(())
+    for s, positive in zip(similarity.flatten(), same.flatten().tolist(), strict=True):
+        m, w = (1, 1 / n1) if positive else (-1, 1 / (same.numel() - n1))
+        total = total + w * torch.log(torch.exp(-alpha * (s - beta) * m) + 1)
+    return total
+
+
+@given(
+    same=st.lists(st.booleans(), min_size=1, max_size=9),
+    constants=st.sampled_from([(2.0, 0.5), (10.0, -0.3), (0.5, 0.0)]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_deviance_is_the_sum_over_pairs_in_value_and_gradient(same, constants, seed):
+    torch.manual_seed(seed)
+    similarity = (2 * torch.rand(len(same), dtype=torch.float64) - 1).requires_grad_()
+    mask = torch.tensor(same)
+
+    loss, expected = (f(similarity, mask, *constants) for f in (binomial_deviance, literal_deviance))
+
+    torch.testing.assert_close(loss, expected)
+    gradients = (torch.autograd.grad(x, similarity)[0] for x in (loss, expected))
+    torch.testing.assert_close(*gradients)
+
+
+def test_deviance_of_a_matrix_is_that_of_its_entries():
+    s, same = torch.randn(3, 4), torch.arange(12).view(3, 4) % 3 == 0
+
+    loss = binomial_deviance(s, same, 2.0, 0.5)
+
+    assert torch.equal(loss, binomial_deviance(s.flatten(), same.flatten(), 2.0, 0.5))
+
+
+def test_deviance_weighs_both_kinds_alike_however_rare_one_is():
+    s, same = torch.full((1000,), 0.5), torch.arange(1000) == 7
+
+    assert binomial_deviance(s, same, 2.0, 0.5).item() == pytest.approx(2 * math.log(2))
+    assert binomial_deviance(s, torch.ones_like(same), 2.0, 0.5).item() == pytest.approx(math.log(2))
+    assert binomial_deviance(s[:0], same[:0], 2.0, 0.5) == 0
+
+
+def test_deviance_is_finite_and_float32_whatever_it_gets():
+    s, same = torch.tensor([-1e4, 1e4], dtype=torch.bfloat16).requires_grad_(), torch.tensor([True, False])
+
+    loss = binomial_deviance(s, same, 2.0, 0.5)
+    loss.backward()
+
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(4e4, rel=0.01)
+    assert s.grad is not None and s.grad.isfinite().all()

@@ -4,11 +4,12 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols import PROTOCOLS
+from protocols import PROTOCOLS, evaluate
 from protocols.files import count, differences, read
 from protocols.market1501 import load, load_multi_query, load_openreid
 from protocols.market1501_500k import (
@@ -25,6 +26,7 @@ from tests.protocols.empty_files import write_empty
 MARKET = PROTOCOLS.get("market1501")()
 OPENREID = PROTOCOLS.get("market1501/openreid")()
 MULTI = PROTOCOLS.get("market1501/multi-query")()
+SINGLE = PROTOCOLS.get("market1501/single-shot")()
 MORE = {amount: PROTOCOLS.get(f"market1501+{amount // 1000}k")() for amount in (100_000, 200_000, 500_000)}
 
 
@@ -33,7 +35,7 @@ def test_the_protocol_of_recorded_runs_is_as_it_was():
 
 
 def test_no_two_variants_share_a_fingerprint():
-    variants = [MARKET, OPENREID, MULTI, *MORE.values()]
+    variants = [MARKET, OPENREID, MULTI, SINGLE, *MORE.values()]
 
     assert len({variant.fingerprint() for variant in variants}) == len(variants)
 
@@ -192,6 +194,50 @@ def test_a_street_s_boxes_are_all_of_its_test_identities(tiny_street):
 
     size = json.loads((tiny_street / "crosswalk.json").read_text())["size"]
     assert sum(len(query.frames) for query in split.query) == size["gt_bbox_test"]
+
+
+def test_single_shot_has_the_official_lists(release):
+    assert SINGLE.load(release) == MARKET.load(release)
+    assert SINGLE.counts == MARKET.counts
+
+
+@pytest.mark.parametrize(
+    ("pid", "camid", "misses"),  # of a gallery image that lies nearer than the query's match
+    [
+        (2, 2, 100.0),  # another person from another camera
+        (2, 1, 0.0),  # from the query's own camera, which is left out
+        (1, 1, 0.0),
+        (0, 2, 100.0),  # a distractor is in every gallery
+        (-1, 2, 0.0),
+    ],
+)
+def test_single_shot_draws_from_other_cameras_beside_all_distractors(pid, camid, misses):
+    result = evaluate(
+        "market1501/single-shot",
+        query_pids=np.array([1]),
+        query_camids=np.array([1]),
+        gallery_pids=np.array([pid, 1]),
+        gallery_camids=np.array([camid, 2]),
+        distances=np.array([[0.1, 0.5]], np.float32),
+    )
+
+    assert result.metrics["rank1"] == result.metrics["rank1_sampled"] == 100 - misses
+
+
+def test_single_shot_draws_one_image_of_each_person():
+    nearest_of_four = np.array([[0.1, 0.9, 0.9, 0.9, 0.5]], np.float32)
+
+    result = evaluate(
+        "market1501/single-shot",
+        query_pids=np.array([1]),
+        query_camids=np.array([1]),
+        gallery_pids=np.array([2, 2, 2, 2, 1]),
+        gallery_camids=np.array([2, 3, 4, 5, 6]),
+        distances=nearest_of_four,
+    )
+
+    assert result.metrics["rank1"] == pytest.approx(75)
+    assert result.metrics["mAP"] == pytest.approx(50)  # of all images, as without draws
 
 
 PER_CAMERA = (5, 4, 3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from reproductions import augment
@@ -21,6 +22,7 @@ from reproductions.augment import (
     random_erasing,
     random_flip,
     random_shift,
+    random_step,
 )
 
 
@@ -251,4 +253,35 @@ def test_no_padding_draws_nothing():
     state = torch.get_rng_state()
 
     assert random_shift(batch, 0) is batch
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@given(down=st.integers(0, 5), across=st.integers(0, 4), seed=st.integers(0, 99))
+def test_a_step_moves_an_image_whole_and_repeats_its_border(down, across, seed):
+    torch.manual_seed(seed)
+    batch = images(6, 4, 3)
+
+    for one, stepped in zip(batch, random_step(batch, down, across), strict=True):
+        around = F.pad(one[None].float(), (across, across, down, down), mode="replicate")[0].to(torch.uint8)
+        corners = [(top, left) for top in (0, down, 2 * down) for left in (0, across, 2 * across)]
+        assert any(torch.equal(around[:, top : top + 4, left : left + 3], stepped) for top, left in corners)
+
+
+def test_the_nine_steps_are_alike_likely():
+    torch.manual_seed(0)
+    batch = torch.zeros(4000, 3, 9, 7, dtype=torch.uint8)
+    batch[:, :, 4, 3] = 255
+
+    dots = random_step(batch, 3, 2)[:, 0].nonzero()
+
+    found = Counter(map(tuple, (dots[:, 1:] - torch.tensor([4, 3])).tolist()))
+    assert found.keys() == {(down, across) for down in (-3, 0, 3) for across in (-2, 0, 2)}
+    assert len(dots) == 4000 and min(found.values()) > 350 and max(found.values()) < 540
+
+
+def test_no_step_draws_nothing():
+    batch = images(4)
+    state = torch.get_rng_state()
+
+    assert random_step(batch, 0, 0) is batch
     assert torch.equal(torch.get_rng_state(), state)

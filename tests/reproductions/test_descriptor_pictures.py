@@ -1,6 +1,5 @@
 """Pictures of local descriptors by the command, of small networks that are not trained at all."""
 
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,16 +10,11 @@ from rich.console import Console
 
 from reproductions import pictures
 from reproductions.body_parts import JOINT_PARTS, OTHER, cells_by_truth
-from reproductions.evaluation import evaluate
-from reproductions.execute import _keep as keep
-from reproductions.execute import build, load_data
 from reproductions.jobs import make_job
 from reproductions.pictures import draw_components, draw_embedding
 from reproductions.principal import principals
-from reproductions.spec import load_paper
 from reproductions.trained import load
-from reproductions.training import make_accelerator
-from tests.reproductions.conftest import MINI
+from tests.reproductions.untrained import keep_untrained, mini_with
 
 RECIPE = """
 [rows."{row}".recipe.proxy]
@@ -39,29 +33,20 @@ ROWS = {"Aligned": "{}", "Fixed": "{ train_pose = false }", "Baseline": '{ aggre
 @pytest.fixture
 def rows(shell, monkeypatch):
     """Networks with weights as they are drawn; the pose network of the first is not the one it began with."""
-    folder = shell.folder / "papers" / "mini"
-    shutil.copytree(MINI / "mini", folder)
-    head, cited = (folder / "paper.toml").read_text().split("[cited]")
     own = [
         f'[rows."{row}"]\nmethod = "pabr"\noptions = {options}\n{RECIPE.format(row=row)}'
         for row, options in ROWS.items()
     ]
-    (folder / "paper.toml").write_text("\n".join([head, *own, f"[cited]{cited}"]))
-    shell.environment["RETABLE_PAPERS"] = str(folder.parent)
-    monkeypatch.setenv("RETABLE_CACHE", shell.environment["RETABLE_CACHE"])
+    paper = mini_with(shell, monkeypatch, own)
     monkeypatch.setattr(pictures, "POINTS", POINTS)
-    paper, console = load_paper("mini", folder.parent), Console(quiet=True)
     jobs = [make_job(paper, row, "crosswalk", "proxy") for row in ROWS]
     for job in jobs:
-        data = load_data(job.data, job.beside, 0, 64, 32, torch.device("cpu"), console)
-        method = build(job, 0, data.num_pids).eval()
-        if job.row == "Aligned":
-            with torch.no_grad():
-                method.pose.stage2["L2"].Mconv5_stage2_L2.weight.mul_(1.5)
-        accelerator = make_accelerator("cpu", "fp32")
-        judged = evaluate(method, data.test, data.lists, accelerator, job.recipe.ranking, console)
-        keep(job, 0, method, judged[0].result.ranks)
-    return load(jobs, 0, "cpu", console)
+        keep_untrained(job, change=moved if job.row == "Aligned" else None)
+    return load(jobs, 0, "cpu", Console(quiet=True))
+
+
+def moved(method):
+    method.pose.stage2["L2"].Mconv5_stage2_L2.weight.mul_(1.5)
 
 
 def test_pictures_of_local_descriptors(shell, rows, monkeypatch):

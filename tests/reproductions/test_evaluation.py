@@ -425,6 +425,15 @@ def test_only_what_is_wanted_is_made_and_described(tiny_street, accelerator):
     assert method.described == len(lists[0].query) + len(lists[0].gallery) < len(images)
 
 
+def test_ways_of_pairs_that_are_known_are_not_made_again(market, accelerator):
+    images, lists = market
+    known = {"market1501/openreid exhaustive", "market1501 top-5", "market1501"}
+
+    found = evaluate(Patches(), images, lists, accelerator, ways=("all", 5), known=known)
+
+    assert [judged.name for judged in found] == ["market1501/openreid top-5", "market1501 exhaustive"]
+
+
 def test_what_has_no_vectors_is_neither_pooled_nor_re_ranked(layout_street, market, accelerator):
     class Weighted(Bands):
         def distance(self, queries, gallery):

@@ -4,14 +4,25 @@ import shutil
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
+from methods import METHODS
 from protocols import PROTOCOLS, Protocol
-from reproductions.execute import load_data
+from reproductions.evaluation import Judged
+from reproductions.execute import _sorted_out as sorted_out
+from reproductions.execute import load_data, run_seed
+from reproductions.jobs import Changes, make_job
+from reproductions.records import RERANKED
+from reproductions.spec import load_paper
 from retable.errors import DataError
+from retable.registry import Source as Registered
+from tests.reproductions.conftest import MINI
+from tests.reproductions.halves import Halves
 
 
 @dataclass(frozen=True)
@@ -115,3 +126,52 @@ def test_nobody_is_tested_beside_who_was_trained_on(load):
         DataError, match="market1501/leaking tests 1 of the identities that market1501 trains"
     ):
         load("market1501", "market1501", leaking)
+
+
+def test_parts_are_filed_apart_from_what_stands_beside():
+    """A part by the first protocol is one of the parts; re-ranked, or by another protocol, it is not."""
+    result = SimpleNamespace(metrics={"mAP": 1.0})
+    own, part, reranked, whole, other = (
+        Judged(protocol, way, result, name)
+        for protocol, way, name in (
+            ("market1501", "", ""),
+            ("market1501", "", "upper"),
+            ("market1501", RERANKED, "upper"),
+            ("market1501", RERANKED, ""),
+            ("market1501/openreid", "", "upper"),
+        )
+    )
+
+    first, parts, beside = sorted_out([own, part, reranked, whole, other])
+
+    assert first is result
+    assert parts == {"upper": result.metrics}
+    assert beside == [reranked, whole, other]
+
+
+class Posed(Halves):
+    """The layer for upper halves stands in for a pose network."""
+
+    def load_pose(self, state):
+        self.upper.load_state_dict(state)
+
+
+@pytest.mark.parametrize("pose", ["openpose", "street"])
+def test_a_pose_network_has_its_weights_when_training_starts(pose, tmp_path, monkeypatch, shell):
+    monkeypatch.setitem(METHODS._objects, "halves", Posed)
+    monkeypatch.setitem(METHODS._sources, "halves", Registered("tests.reproductions.halves", "1"))
+    monkeypatch.setenv("RETABLE_CACHE", shell.environment["RETABLE_CACHE"])
+    state = {"weight": torch.full((12, 12), 0.5), "bias": torch.full((12,), 0.5)}
+    file = tmp_path / "pose.safetensors"
+    save_file(state, file)
+    monkeypatch.setattr("reproductions.execute.read_openpose", load_file)
+    monkeypatch.setattr("reproductions.execute.street_pose_weights", lambda *_: file)
+    fields = {"pose": pose, "epochs": 1, "schedule": [[1, 1e-12]]}
+    job = make_job(
+        *(load_paper("ways", MINI), "Net", "crosswalk", "proxy"),
+        changes=Changes(recipe_fields=fields, pose_weights=str(file)),
+    )
+
+    _, kept = run_seed(job, 0, "cpu", tmp_path / "results", Console(quiet=True))
+
+    torch.testing.assert_close(load_file(kept.weights)["upper.weight"], state["weight"])

@@ -159,7 +159,7 @@ def test_protocols_beside_must_read_the_same_release():
     with pytest.raises(UnknownName, match="did you mean 'market1501'"):
         make_job(beside("market1502"), "Warp", dataset, "paper")
     street = PAIRS.model_copy(update={"street": PAIRS.street.model_copy(update={"protocol": "viper"})})
-    with pytest.raises(SpecError, match=r"street: found protocol 'viper', .* expected one that reads Market"):
+    with pytest.raises(SpecError, match=r"street: found protocol 'market1501', .* expected .* reads VIPeR"):
         make_job(street, "Warp", "crosswalk", "proxy")
 
 

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from decimal import Decimal
-from itertools import pairwise
 from math import ceil
 
 import pytest
@@ -12,10 +11,10 @@ from protocols import PROTOCOLS
 from reproductions.checks import failures
 from reproductions.claims import blunt_cells
 from reproductions.errata import faults, recompute
-from reproductions.jobs import STREET, Job, make_job
-from reproductions.paper import PERCENTAGES, Paper, RunScale
+from reproductions.jobs import STREET
+from reproductions.paper import PERCENTAGES, Paper
 from reproductions.spec import load_paper
-from tests.reproductions.printed import column_sums, sizes
+from tests.reproductions.printed import Jobs, agrees, column_sums, every_job, sizes, values
 
 MARKET, CUHK03, DUKE = "market1501/openreid", "cuhk03-merged/openreid", "dukemtmc/openreid"
 FULL = "Baseline+KPM+RSA+HG"
@@ -30,20 +29,8 @@ def kpm() -> Paper:
 
 
 @pytest.fixture(scope="module")
-def jobs(kpm) -> dict[tuple[RunScale, str, str], Job]:
-    """Every row's job on the street, and on every data set that it is printed for."""
-    on_street = {("proxy", row, STREET): make_job(kpm, row, STREET, "proxy") for row in kpm.rows}
-    return on_street | {
-        ("paper", label, name): make_job(kpm, label, name, "paper")
-        for label, row in kpm.rows.items()
-        for name in row.datasets
-    }
-
-
-def values(paper: Paper, row: str, *tables: str) -> dict[tuple[str, str], Decimal]:
-    """Scores of a row by data set and metric, those of ``tables`` only if any are named."""
-    cells = paper.select(row=row)
-    return {(c.dataset, c.metric): c.value for c in cells if not tables or c.table in tables}
+def jobs(kpm) -> Jobs:
+    return every_job(kpm)
 
 
 @pytest.mark.parametrize(
@@ -290,13 +277,7 @@ def test_printed_cells_say_what_the_claims_say(kpm):
         for dataset in claim.datasets:
             for metric in claim.metrics:
                 scores = [values(kpm, row)[dataset, metric] for row in claim.rows]
-                assert _agrees(claim.kind, scores), (claim.id, dataset, metric)
-
-
-def _agrees(kind: str, scores: list[Decimal]) -> bool:
-    if kind == "monotone":
-        return all(a < b for a, b in pairwise(scores))
-    return all(scores[0] > other for other in scores[1:])
+                assert agrees(claim, scores), (claim.id, dataset, metric)
 
 
 def test_steps_are_there_for_every_ablation_too_small_for_its_cell(kpm):

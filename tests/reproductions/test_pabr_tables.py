@@ -10,10 +10,10 @@ from methods import METHODS
 from protocols import PROTOCOLS
 from reproductions.claims import blunt_cells
 from reproductions.errata import faults, recompute
-from reproductions.jobs import STREET, Job, make_job
-from reproductions.paper import PERCENTAGES, Claim, Paper, RunScale
+from reproductions.jobs import STREET
+from reproductions.paper import PERCENTAGES, Paper
 from reproductions.spec import load_paper
-from tests.reproductions.printed import column_sums, sizes
+from tests.reproductions.printed import Jobs, agrees, column_sums, every_job, sizes, values
 
 MARKET, SEVERAL, DUKE, MARS = "market1501", "market1501/multi-query", "dukemtmc", "mars/mean"
 LARGER = [f"market1501+{size}00k" for size in (1, 2, 5)]
@@ -36,20 +36,8 @@ def pabr() -> Paper:
 
 
 @pytest.fixture(scope="module")
-def jobs(pabr) -> dict[tuple[RunScale, str, str], Job]:
-    """Every row's job on the street, and on every data set that it is printed for or described on."""
-    on_street = {("proxy", row, STREET): make_job(pabr, row, STREET, "proxy") for row in pabr.rows}
-    return on_street | {
-        ("paper", label, name): make_job(pabr, label, name, "paper")
-        for label, row in pabr.rows.items()
-        for name in row.datasets
-    }
-
-
-def values(paper: Paper, row: str, table: str | None = None) -> dict[tuple[str, str], Decimal]:
-    """Scores of a row by data set and metric."""
-    cells = paper.select(row=row, table=table)
-    return {(c.dataset, c.metric): c.value for c in cells if c.metric in PERCENTAGES}
+def jobs(pabr) -> Jobs:
+    return every_job(pabr)
 
 
 @pytest.mark.parametrize(
@@ -391,18 +379,8 @@ def test_printed_cells_say_what_the_claims_say(pabr):
                 scores = [values(pabr, row).get((dataset, metric)) for row in claim.rows]
                 if None not in scores:  # else a row of Figure 6
                     compared += 1
-                    assert _agrees(claim, scores), (claim.id, dataset, metric)
+                    assert agrees(claim, scores), (claim.id, dataset, metric)
     assert compared == 59
-
-
-def _agrees(claim: Claim, scores: list[Decimal]) -> bool:
-    match claim.kind:
-        case "flat":
-            return claim.tolerance is not None and float(max(scores) - min(scores)) < claim.tolerance
-        case "peak":
-            return all(scores[0] >= other for other in scores[1:])
-        case _:
-            return all(scores[0] > other for other in scores[1:])
 
 
 @pytest.mark.parametrize(

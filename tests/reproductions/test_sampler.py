@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproductions.frames import Frames
-from reproductions.recipe import Recipe
+from reproductions.recipe import PAIRED, Recipe
 from reproductions.sampler import (
     Batch,
+    all_pairs_batches,
     batches,
     capped_batches,
     images_per_epoch,
@@ -37,6 +38,7 @@ RECIPE = {
 SAMPLERS = [
     {"sampler": "pk", "ids_per_batch": 3, "images_per_id": 2},
     {"sampler": "pairs", "anchors_per_batch": 4, "negatives": 3},
+    {"sampler": "all pairs", "images_per_batch": 5},
     {"sampler": "shuffled", "images_per_batch": 5},
     {"sampler": "capped", "images_per_id": 2, "images_per_batch": 5, "batches_per_epoch": 7},
 ]
@@ -280,6 +282,28 @@ def test_all_frames_of_a_tracklet_are_as_likely():
     torch.testing.assert_close(share, torch.tensor([0, 0, 1, 1, 1, 1]) / 4, atol=0.04, rtol=0)
 
 
+@given(images=st.integers(2, 20), size=st.integers(2, 7), seed=st.integers(0, 99))
+def test_all_pairs_are_the_unordered_pairs_of_shuffled_batches(images, size, seed):
+    if images < size:
+        with pytest.raises(RetableError, match=f"{images} images cannot fill a batch of {size}"):
+            next(all_pairs_batches(images, size))
+        return
+    torch.manual_seed(seed)
+    shuffled = list(shuffled_batches(images, size))
+    torch.manual_seed(seed)
+
+    for batch, same in zip(all_pairs_batches(images, size), shuffled, strict=True):
+        assert torch.equal(batch.images, same)
+        assert batch.pairs.tolist() == [[i, j] for i in range(size) for j in range(i + 1, size)]
+
+
+def test_a_fitted_recipe_has_no_batches():
+    recipe = Recipe(**RECIPE, sampler="fitted")
+
+    assert images_per_epoch(torch.arange(9), recipe) == recipe.batch_size == 0
+    assert list(batches(torch.arange(9), recipe)) == []
+
+
 def test_records_of_one_image_take_nothing_from_the_generator():
     records, before = torch.tensor([2, 0, 2]), torch.get_rng_state()
 
@@ -300,7 +324,7 @@ class TestEverySampler:
 
         assert len(drawn[0].images) == recipe.batch_size
         assert sum(len(batch.images) for batch in drawn) == images_per_epoch(self.LABELS, recipe)
-        assert {batch.pairs is not None for batch in drawn} == {fields["sampler"] == "pairs"}
+        assert {batch.pairs is not None for batch in drawn} == {fields["sampler"] in PAIRED}
 
     def test_the_seed_decides_and_epochs_differ(self, fields):
         first, again, other = (self.epoch(fields, seed) for seed in (0, 0, 1))

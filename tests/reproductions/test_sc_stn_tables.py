@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from decimal import Decimal
-from itertools import pairwise
 
 import pytest
 
@@ -11,11 +10,11 @@ from protocols import PROTOCOLS
 from reproductions.claims import blunt_cells
 from reproductions.complexity import computed
 from reproductions.errata import faults, recompute
-from reproductions.jobs import STREET, Job, make_job
-from reproductions.paper import PERCENTAGES, Claim, Paper, RunScale
+from reproductions.jobs import STREET, make_job
+from reproductions.paper import PERCENTAGES, Paper
 from reproductions.spec import load_paper
 from reproductions.verdicts import judge_exact
-from tests.reproductions.printed import column_sums, sizes
+from tests.reproductions.printed import Jobs, agrees, column_sums, every_job, sizes, values
 
 MARKET, DUKE, MSMT = "market1501", "dukemtmc", "msmt17"
 BASELINE, FULL, NO_TRANSFORMER = "f^g w/o f^s (Baseline)", "Full Model", "Baseline+VCN"
@@ -29,20 +28,8 @@ def sc_stn() -> Paper:
 
 
 @pytest.fixture(scope="module")
-def jobs(sc_stn) -> dict[tuple[RunScale, str, str], Job]:
-    """Every row's job on the street, and on every data set that it is printed for."""
-    trained = {label: row for label, row in sc_stn.rows.items() if row.datasets}
-    on_street = {("proxy", row, STREET): make_job(sc_stn, row, STREET, "proxy") for row in trained}
-    return on_street | {
-        ("paper", label, name): make_job(sc_stn, label, name, "paper")
-        for label, row in trained.items()
-        for name in row.datasets
-    }
-
-
-def values(paper: Paper, row: str) -> dict[tuple[str, str], Decimal]:
-    """Scores of a row by data set and metric."""
-    return {(c.dataset, c.metric): c.value for c in paper.select(row=row) if c.metric in PERCENTAGES}
+def jobs(sc_stn) -> Jobs:
+    return every_job(sc_stn)
 
 
 @pytest.mark.parametrize(
@@ -276,19 +263,7 @@ def test_printed_cells_say_what_the_claims_say(sc_stn):
         for dataset in claim.datasets:
             for metric in claim.metrics:
                 scores = [values(sc_stn, row)[dataset, metric] for row in claim.rows]
-                assert _agrees(claim, scores), (claim.id, dataset, metric)
-
-
-def _agrees(claim: Claim, scores: list[Decimal]) -> bool:
-    match claim.kind:
-        case "monotone":
-            return all(a < b for a, b in pairwise(scores))
-        case "flat":
-            return claim.tolerance is not None and float(max(scores) - min(scores)) < claim.tolerance
-        case "peak":
-            return all(scores[0] >= other for other in scores[1:])
-        case _:
-            return all(scores[0] > other for other in scores[1:])
+                assert agrees(claim, scores), (claim.id, dataset, metric)
 
 
 @pytest.mark.parametrize(("id_", "size"), [("sc-stn-helps", "1.6"), ("constraint-beats-stn", "17.0")])

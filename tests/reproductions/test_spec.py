@@ -300,6 +300,11 @@ def test_papers_are_frozen(tiny):
         ("square = {", 'square = { trained_on = "street",', ("recipe and trained_on", "it with 'street'")),
         ('[rows."New"]', '[datasets.park]\ntrained_on = "street"\n[rows."New"]\noptions_on = { park = {} }',
          ("row 'New'", "options_on", "'park'", "'street'")),
+        ("headline = true", 'starts_from = ["Nw"]', ("rows 'New', starts_from", "did you mean 'New'")),
+        ("headline = true", 'starts_from = ["New"]', ("rows 'New'", "starts_from", "do not start from it")),
+        ('[rows."New"]', '[rows.One]\nmethod = "x"\nstarts_from = ["Two"]\n[rows.Two]\nmethod = "x"\n'
+         'starts_from = ["Three"]\n[rows.Three]\nmethod = "x"\nstarts_from = ["One"]\n[rows."New"]',
+         ("rows 'One'", "starts_from", "'One'", "do not start from it")),
         ("runs = 4", 'rows = { "Nw" = "New" }', ("table1', rows", "row 'Nw'", "did you mean 'New'")),
         ("runs = 4", 'rows = { "New" = "Nw" }', ("table1', rows", "row 'Nw'", "did you mean 'New'")),
         ("headline = true", 'incomparable = "why"', ("new-is-better", "row 'New'", "not compared")),
@@ -509,6 +514,8 @@ def test_a_rate_holds_until_the_next_one(starts, epoch):
         ({"erasing_area": (0.4, 0.02)}, r"erasing_area must be \(least, greatest\)"),
         ({"erasing_area": (0.1, 1.1)}, "erasing_area"),
         ({"erasing_aspect": 0.0}, "erasing_aspect"),
+        ({"sampler": "all pairs"}, "all pairs needs images_per_batch of 2 or more"),
+        ({"shift": (-1, 0)}, "shift"),
         ({"ranking": ()}, "ranking"),
         ({"ranking": ("all", "all")}, "ranking names a way twice"),
         ({"ranking": ("some",)}, "ranking"),
@@ -526,6 +533,49 @@ def test_a_sampler_needs_only_what_is_its_own(tiny):
     pairs = Recipe(**without | {"sampler": "pairs", "anchors_per_batch": 3, "negatives": 4})
     assert pairs.batch_size == 3 * (1 + 1 + 4)
     assert Recipe(**without | {"sampler": "shuffled", "images_per_batch": 7}).batch_size == 7
+    assert Recipe(**without | {"sampler": "all pairs", "images_per_batch": 7}).batch_size == 7
+
+
+def test_nothing_of_training_decides_what_a_fitted_method_is(tiny):
+    fields = tiny.recipes["paper"].model_dump() | {"sampler": "fitted"}
+    steps = {
+        "flip": 0.1,
+        "crop_area": (0.5, 1.0),
+        "crop_aspect": (1.0, 2.0),
+        "padding": 3,
+        "shift": (1, 2),
+        "cutout_probability": 0.5,
+        "cutout_size": 2,
+        "erasing_probability": 0.5,
+        "erasing_area": (0.1, 0.2),
+        "erasing_aspect": 0.5,
+        "ids_per_batch": 9,
+        "images_per_id": 9,
+        "epoch": "images",
+        "anchors_per_batch": 9,
+        "negatives": 9,
+        "images_per_batch": 9,
+        "batches_per_epoch": 9,
+        "epochs": 9,
+        "optimizer": "sgd",
+        "momentum": 0.5,
+        "nesterov": True,
+        "weight_decay": 0.5,
+        "backbone_rate": 0.5,
+        "schedule": ((1, 0.5),),
+    }
+
+    plain, changed = Recipe(**fields), Recipe(**fields | steps)
+
+    assert plain.stated() == changed.stated()
+    assert plain.stated().keys() == {"backbone", "height", "width", "sampler", "precision"} | (
+        {"backbone_options"} if plain.backbone_options else set()
+    )
+    others = Recipe.model_fields.keys() - steps.keys()
+    assert others == {  # which of these decide what is fitted, or how it is ranked
+        *("backbone", "backbone_options", "weights", "height", "width", "sampler", "method_options"),
+        *("pose", "precision", "street", "ranking"),
+    }
 
 
 def test_a_cutout_must_fit_the_image(tmp_path):

@@ -1,6 +1,7 @@
 """Streets in the layouts of a paper's data sets: which there are, who is on them, and training on them."""
 
 import json
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from protocols.crosswalk import LAYOUTS, layout_named
 from protocols.crosswalk.looks import look_of
-from reproductions.execute import artefacts, build, run_seed
+from reproductions.artefacts import artefacts
+from reproductions.campaign import run_jobs
+from reproductions.execute import build, run_seed
 from reproductions.jobs import STREET, Changes, Street, make_job, on_street, street_seed
 from reproductions.judgement import Judgement
-from reproductions.paper import Dataset
+from reproductions.paper import Dataset, OnStreet
 from reproductions.pose_recipe import POSE_RECIPE
 from reproductions.records import load_records
 from reproductions.selection import datasets_here, select_jobs, streets
@@ -113,6 +116,25 @@ def test_market1501s_own_street_is_the_plain_one(paper):
     assert several.dataset == f"{STREET}/market1501/multi-query"
 
 
+def test_the_plain_street_is_in_the_layout_of_its_protocols_release(paper):
+    of_viper = {
+        "street": OnStreet(protocol="viper"),
+        "datasets": paper.datasets | {"viper": Dataset()},
+    }
+    plain, named, market = (
+        make_job(paper.model_copy(update=of_viper), ROW, STREET + name, "proxy")
+        for name in ("", "/viper", "/market1501")
+    )
+
+    assert (plain.data.layout, plain.data.protocol.name) == ("viper", "viper")
+    assert plain.data.seed == street_seed("viper")
+    assert (named.dataset, named.row_hash) == (STREET, plain.row_hash)
+    assert (market.dataset, market.data) == (f"{STREET}/market1501", Street("tiny"))
+    strange = paper.model_copy(update={"street": OnStreet(protocol="market1501+500k")})
+    with pytest.raises(UnknownName, match=r"street in the form of 'market1501\+500k'"):
+        make_job(strange, ROW, STREET, "proxy")
+
+
 def test_streets_that_are_asked_for_are_run_as_proxies(select):
     assert select() == [(STREET, "proxy")]
     assert select(f"{STREET}/mars") == [(f"{STREET}/mars", "proxy")]
@@ -194,7 +216,7 @@ class TestStartingFromAnother:
 
     def weights(self, job, num_pids):
         """Weights of a network of that many identities, in the place of those it starts from."""
-        file = artefacts(job.starts_from.row_hash, 1).weights
+        file = artefacts(job.starts_from[0].row_hash, 1).weights
         file.parent.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.clone() for name, tensor in build(job, 99, num_pids).state_dict().items()}
         save_file(state, file)
@@ -204,13 +226,15 @@ class TestStartingFromAnother:
         return run_seed(job, seed, "cpu", tmp_path / "results", Console(file=StringIO()))
 
     def test_it_is_the_same_row_there(self, paper, job):
-        before = job.starts_from
+        (before,) = job.starts_from
 
+        assert job.goes_on
         assert (before.dataset, before.row, before.stage, job.stage) == (self.BEFORE, ROW, 0, 1)
         assert before.recipe == job.recipe
         assert job.identity["starts_from"] == before.row_hash
-        assert before.starts_from is None
-        assert make_job(paper, ROW, "cuhk01-486", "paper").starts_from.dataset == "cuhk03-labeled"
+        assert before.starts_from == ()
+        (real,) = make_job(paper, ROW, "cuhk01-486", "paper").starts_from
+        assert real.dataset == "cuhk03-labeled"
 
     def test_everything_but_layers_of_identities_is_taken_over(self, job, tmp_path):
         _, before = self.weights(job, 3)
@@ -244,13 +268,23 @@ class TestStartingFromAnother:
         with pytest.raises(WeightsError, match=rf"weights.safetensors: .*{name}"):
             self.run(job, tmp_path)
 
-    def test_what_it_starts_from_is_trained_and_recorded_first(self, job, tmp_path):
-        self.run(job, tmp_path, seed=11)
+    def test_what_it_starts_from_is_trained_and_recorded_first(self, job, tmp_path, empty_store):
+        store = shutil.copy(empty_store, tmp_path)
+
+        run_jobs(
+            [job],
+            [11],
+            device="cpu",
+            results=tmp_path / "results",
+            tracking_uri=f"sqlite:///{store}",
+            fresh=False,
+            console=Console(file=StringIO()),
+        )
 
         records = load_records(tmp_path / "results")
         splits = {record.dataset: (record.row_hash, record.seed, record.split) for record in records}
         assert splits == {
-            self.BEFORE: (job.starts_from.row_hash, 11, "11"),
+            self.BEFORE: (job.starts_from[0].row_hash, 11, "11"),
             self.ON: (job.row_hash, 11, "1"),  # CUHK01 has ten splits, CUHK03 twenty
         }
         assert all(on_street(record.dataset) and record.scale == "proxy" for record in records)

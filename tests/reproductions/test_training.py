@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 
 from methods import METHODS
+from reproductions.augment import normalise, random_flip, random_step
 from reproductions.checkpoint import Checkpoint
 from reproductions.descriptions import describe_all
 from reproductions.frames import Frames
 from reproductions.images import ImageFiles
 from reproductions.recipe import Recipe
+from reproductions.training import _augment as augmented
 from reproductions.training import (
     make_accelerator,
     make_optimizer,
@@ -145,6 +147,8 @@ def test_a_diverging_loss_stops_with_its_name(coloured):
 
 PAIRS = {"sampler": "pairs", "anchors_per_batch": 6, "negatives": 3, "erasing_probability": 0.5}
 SHUFFLED = {"sampler": "shuffled", "images_per_batch": 16}
+ALL_PAIRS = {"sampler": "all pairs", "images_per_batch": 8}
+FITTED = {"sampler": "fitted"}
 SGD = {"optimizer": "sgd", "momentum": 0.9, "backbone_rate": 0.1}
 
 
@@ -165,6 +169,19 @@ def test_every_sampler_and_optimizer_resumes_bit_identically(coloured, tmp_path,
 
     assert_equal_weights(method.state_dict(), again.state_dict())
     assert timeless(later_entries) == timeless(entries)[1:]
+
+
+def test_training_images_take_steps(coloured):
+    images, _ = coloured
+    still = {"flip": 0.0, "cutout_probability": 0.0}
+    torch.manual_seed(0)
+    moved = random_step(random_flip(images, 0.0), 2, 1)  # which draws, too
+    torch.manual_seed(0)
+
+    seen = augmented(images, changed(**still, shift=(2, 1)))
+
+    torch.testing.assert_close(seen, normalise(moved))
+    assert not torch.equal(moved, images)
 
 
 def test_pairs_of_two_colours_are_learnt(coloured):
@@ -214,16 +231,19 @@ def test_the_schedule_holds_for_every_group(coloured):
         ("kpm", {}, 'KPM learns from pairs of images, the recipe has sampler = "pk"; expected .*"pairs"'),
         ("kpm", SHUFFLED, 'the recipe has sampler = "shuffled"'),
         ("sona", PAIRS, 'SONA learns from images one by one, the recipe has sampler = "pairs"; .*"shuffled"'),
+        ("sona", ALL_PAIRS, 'has sampler = "all pairs"; expected sampler = "pk" or "shuffled" or "capped"'),
+        ("sona", FITTED, 'the recipe has sampler = "fitted"'),
+        ("kpm", FITTED, 'the recipe has sampler = "fitted"; expected sampler = "pairs" or "all pairs"'),
     ],
 )
 def test_a_recipe_that_does_not_fit_the_method(name, fields, message):
     with pytest.raises(SpecError, match=message):
-        refuse_misfit(new_method(name=name), changed(**fields))
+        refuse_misfit(METHODS.get(name), changed(**fields))
 
 
 def test_recipes_and_methods_that_fit():
-    for name, fields in (("sona", {}), ("sona", SHUFFLED), ("kpm", PAIRS)):
-        refuse_misfit(new_method(name=name), changed(**fields))
+    for name, fields in (("sona", {}), ("sona", SHUFFLED), ("kpm", PAIRS), ("kpm", ALL_PAIRS)):
+        refuse_misfit(METHODS.get(name), changed(**fields))
 
 
 @pytest.mark.gpu

@@ -9,11 +9,13 @@ from mlflow import MlflowClient
 from methods import METHODS
 from protocols import PROTOCOLS
 from protocols.multi_query import SUFFIX
+from reproductions import later_scores
 from reproductions.compare import beside_rows, run_rows
 from reproductions.jobs import make_job
 from reproductions.judgement import Judgement
 from reproductions.paper import Dataset
 from reproductions.records import WHOLE, ScoreKey, Scoring, load_records
+from reproductions.row_scores import unasked_names
 from reproductions.spec import load_paper
 from reproductions.track import judged_cells
 from retable.errors import SpecError
@@ -159,6 +161,65 @@ def test_lacking_scores_are_made_from_kept_weights(shell, monkeypatch):
     assert trained.provenance.started >= after.provenance.started
     assert {name: trained.beside[name] for name in names} == after.beside
     assert trained.metrics == before.metrics
+
+
+def test_only_lacking_scores_are_made(shell, monkeypatch):
+    """Neither what the record holds nor, by a protocol that a row needs, what no row asks for."""
+    shell.run("--seed", 0, paper="ways")
+    made, evaluate = [], later_scores.evaluate
+
+    def spied(method, images, lists, *arguments, **options):
+        judged = evaluate(method, images, lists, *arguments, **options)
+        made.append(([asked.protocol.name for asked in lists], [one.name for one in judged]))
+        return judged
+
+    monkeypatch.setattr(later_scores, "evaluate", spied)
+    shell.run("--seed", 0, "--row", ROWS[1], "--on", ON_STREET, paper="ways")
+    shell.run("--seed", 0, "--row", ROWS[0], "--on", ON_STREET, paper="ways")
+    shell.run("--seed", 0, *BOTH, *EVERYWHERE, paper="ways")
+
+    assert made == [
+        (["market1501", MULTI], [f"{MULTI} re-ranked"]),
+        (["market1501", MULTI], [MULTI]),
+        (["market1501"], ["market1501 re-ranked"]),
+    ]
+    (record,) = load_records(shell.results)
+    assert set(record.beside) == {MULTI, "market1501 re-ranked", f"{MULTI} re-ranked"}
+
+
+def test_scores_that_cannot_be_added_stop_a_command_before_anything_is_trained(shell):
+    shell.run("--seed", 0, paper="ways")
+    (before,) = load_records(shell.results)
+    (weights,) = shell.runs.glob(f"{before.row_hash}/*/weights.safetensors")
+    weights.unlink()
+
+    refused = shell.run("--seeds", 2, *BOTH, paper="ways")
+
+    assert refused.returncode == 2
+    assert "seed 0: recorded, without scores that are asked for now" in " ".join(refused.stderr.split())
+    assert load_records(shell.results) == [before]
+    assert not list(shell.runs.glob("*/seed-1"))
+    fitting = shell.run("--seed", 1, "--row", "Guess", "--row", ROWS[0], paper="ways")
+    assert fitting.returncode == 0, fitting.stderr
+
+
+def test_other_ways_of_ranking_pairs_that_no_row_asks_for_are_not_made():
+    first, other = "market1501/openreid", "market1501"
+    datasets = {first: Dataset(), other: Dataset(trained_on=first)}
+    pairs = load_paper("pairs", MINI).model_copy(update={"datasets": datasets})
+    asked = [make_job(pairs, "Warp", on, "paper") for on in (first, other)]
+    recipe = asked[0].recipe
+    method = METHODS.get("kpm")
+    network = method(
+        method.parse_options(asked[0].options), 4, recipe.backbone, "none", recipe.backbone_options
+    )
+
+    assert asked[1].key.beside == f"{other} top-5"
+    assert unasked_names(network, asked) == {f"{other} exhaustive"}
+    assert unasked_names(network, asked[:1]) == set()
+    parted = [job("Net", on, "paper") for on in ("market1501", MULTI)]
+    halves = Halves(Halves.parse_options({}), 4, "none", "none")
+    assert unasked_names(halves, parted) == {f"{MULTI} upper", f"{MULTI} lower"}
 
 
 def test_scores_by_rules_that_have_changed_do_not_count():

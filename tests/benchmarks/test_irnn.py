@@ -1,0 +1,48 @@
+"""The sweeps of an IRNN at the paper's size against the literal loop over cells of eq. 4.
+
+What to look at: ``literal`` / ``ours`` (at least 10), at 14 x 14 positions and 512 hidden units, forward and
+for a training step. The literal loop has two forms: a cell of one image at a time, and a cell of all images
+of the batch at a time, which for one image are the same. Run it with ``OMP_NUM_THREADS=2`` on a machine that
+nobody else uses.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from methods.irnn import sweeps
+from tests.methods.irnn_literal import literal_sweeps
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def image_by_image(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.cat([literal_sweeps(image, weight) for image in x.split(1)])
+
+
+FORMS = {"ours": sweeps, "literal": image_by_image, "literal, batch at a time": literal_sweeps}
+
+
+@pytest.mark.parametrize("recurrence", ["dense", "diagonal"])
+@pytest.mark.parametrize("images", [1, 4])
+@pytest.mark.parametrize("step", [False, True], ids=["forward", "forward and backward"])
+@pytest.mark.parametrize("form", FORMS)
+def test_sweeps(benchmark, form, step, images, recurrence):
+    benchmark.group = f"IRNN sweeps, {recurrence}, {images} x 14 x 14 x 512, {'step' if step else 'forward'}"
+    x = torch.rand(images, 14, 14, 512, device=DEVICE).requires_grad_()
+    start = torch.eye(512, device=DEVICE) if recurrence == "dense" else torch.ones(512, device=DEVICE)
+    weight = (start + 0.01 * torch.randn(4, *start.shape, device=DEVICE)).requires_grad_()
+    gradient = torch.randn(images, 14, 14, 2048, device=DEVICE)
+
+    def run() -> object:
+        with torch.set_grad_enabled(step):
+            maps = FORMS[form](x, weight)
+            result = torch.autograd.grad(maps, (x, weight), gradient) if step else maps
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    benchmark.extra_info.update(device=str(DEVICE), threads=torch.get_num_threads())
+    with torch.no_grad():
+        torch.testing.assert_close(FORMS[form](x, weight), literal_sweeps(x, weight), rtol=1e-3, atol=1e-3)
+    benchmark.pedantic(run, rounds=7, warmup_rounds=1)
