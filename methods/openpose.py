@@ -91,9 +91,8 @@ class OpenPose(nn.Module):
 
     def stages(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Limb (B, 38, h, w) and joint maps (B, 19, h, w) after each stage, all of which are trained."""
-        internal = self.trunk(self.input(images))
-        limbs, joints = self.stage1["L1"](internal), self.stage1["L2"](internal)
-        stage2 = torch.cat((limbs, joints, internal), 1)
+        stage2 = self._stage2_input(self.trunk(self.input(images)))
+        limbs, joints = stage2[:, :LIMBS], stage2[:, LIMBS : LIMBS + JOINTS]
         return [(limbs, joints), (self.stage2["L1"](stage2), self.stage2["L2"](stage2))]
 
     def part_maps(self, images: Tensor, kind: PartMaps = "all") -> Tensor:
@@ -135,6 +134,10 @@ class RCPM(OpenPose):
     trunk_width = 0.5
     refinements = 3
     refinement_kernel = 5
+
+
+POSE_NETWORKS: dict[str, type[OpenPose]] = {"openpose": OpenPose, "r-cpm": RCPM}
+"""By the names that options and recipes have for them."""
 
 
 class _Layers:

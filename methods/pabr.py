@@ -29,7 +29,7 @@ from methods.base import EmbeddingMethod, Options, Unstated
 from methods.bilinear import CompactBilinear, bilinear
 from methods.googlenet import build_googlenet
 from methods.losses import MeanOver, Similarity, all_triplets
-from methods.openpose import RCPM, OpenPose, PartMaps
+from methods.openpose import POSE_NETWORKS, OpenPose, PartMaps
 from methods.precision import at_least_float32, without_autocast
 from retable.errors import SpecError
 
@@ -132,7 +132,7 @@ class PABR(EmbeddingMethod):
         )
         self.pose: OpenPose | None = None
         if options.aggregation != "none":
-            self.pose = {"openpose": OpenPose, "r-cpm": RCPM}[options.pose](options.pose_width)
+            self.pose = POSE_NETWORKS[options.pose](options.pose_width)
             self.pose.requires_grad_(False)
             if options.train_pose:
                 self.pose.needed(options.part_maps).requires_grad_(True)

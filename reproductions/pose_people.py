@@ -13,6 +13,7 @@ from torch import Tensor
 from protocols.crosswalk import Dials, Shot, plan, size_named
 from protocols.crosswalk.layouts.market1501 import encode
 from protocols.crosswalk.layouts.market1501.names import DISTRACTOR, GALLERY, TRAIN
+from protocols.crosswalk.scene import HEIGHT, WIDTH
 from reproductions.images import ImageFiles
 from reproductions.places import cache
 from reproductions.pose_recipe import PoseRecipe, digest
@@ -20,8 +21,6 @@ from retable.files import appearing
 from retable.progress import progress_bar
 
 JOINTS_FILE = "joints.npz"
-RENDERED = 128, 64
-"""Height and width of a rendered image, pixels."""
 
 
 class People(NamedTuple):
@@ -87,5 +86,5 @@ def _load(folder: Path, name: str, height: int, width: int) -> People:
 
 def resized(joints: Tensor, height: int, width: int) -> Tensor:
     """Joints of rendered images in images of another size, (N, 18, 3)."""
-    factors = torch.tensor([width / RENDERED[1], height / RENDERED[0], 1.0])
+    factors = torch.tensor([width / WIDTH, height / HEIGHT, 1.0])
     return joints * factors

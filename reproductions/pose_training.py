@@ -13,7 +13,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.openpose import RCPM, OpenPose
+from methods.openpose import POSE_NETWORKS, OpenPose
 from protocols.crosswalk.truth import JOINTS
 from reproductions.augment import normalise
 from reproductions.execute import device_name
@@ -27,7 +27,6 @@ from retable.errors import RetableError
 from retable.files import write_atomically
 from retable.progress import progress_bar
 
-NETWORKS: Mapping[PoseNetwork, type[OpenPose]] = {"openpose": OpenPose, "r-cpm": RCPM}
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
 
@@ -76,7 +75,7 @@ def first_network(name: PoseNetwork, width: float, seed: int) -> OpenPose:
     """The network before its first step; the caller's random numbers stay as they are."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return NETWORKS[name](width)
+        return POSE_NETWORKS[name](width)
 
 
 def judged(network: OpenPose, tested: People) -> Scores:
