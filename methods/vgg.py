@@ -3,7 +3,8 @@
 VGG-D is the 16-layer network of Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale
 Image Recognition", ICLR 2015, Table 1 (13 of the 16 are convolutions). VGG-M is CNN-M of Chatfield et al.,
 "Return of the Devil in the Details", BMVC 2014, Table 1. That its pooling rounds up, its padding and the
-constants of its normalisation are as in its Caffe file (VGG_CNN_M).
+constants of its normalisation are as in its Caffe file (VGG_CNN_M). The mean that comes with that file is an
+image; here it is one constant a channel (``CAFFE_MEAN``).
 """
 
 import os
@@ -162,7 +163,7 @@ def read_vgg(backbone: str, weights: str) -> tuple[dict[str, Tensor], dict[str, 
     """
     if backbone == VGG_M:
         fc_names = {"fc6": "fc6", "fc7": "fc7"}
-        state = dict(read_state(_vgg_m_file() if weights == "imagenet" else Path(weights)))
+        state = dict(read_state(vgg_m_file() if weights == "imagenet" else Path(weights)))
         dropped: tuple[str, ...] = ("fc8.",)
     else:
         _architecture(backbone)
@@ -188,13 +189,14 @@ def read_vgg(backbone: str, weights: str) -> tuple[dict[str, Tensor], dict[str, 
     return convolutions, fc
 
 
-def _vgg_m_file() -> Path:
+def vgg_m_file() -> Path:
     """VGG-M's ImageNet weights. Raises ``WeightsError`` where the environment does not name their file."""
     if file := os.environ.get(VGG_M_FILE):
         return Path(file)
     raise WeightsError(
-        f"timm has no ImageNet weights of VGG-M; let {VGG_M_FILE} name a file of the published VGG_CNN_M "
-        "(imagenet-vgg-m) as a state dict with Caffe's names, conv1.weight, conv1.bias, ..."
+        f"timm has no ImageNet weights of VGG-M; let {VGG_M_FILE} name a file of the published VGG_CNN_M as a "
+        "state dict with Caffe's names, conv1.weight, conv1.bias, ... conv1 takes BGR, as in Caffe: of a file "
+        "for RGB, such as MatConvNet's imagenet-vgg-m, reverse the input channels, conv1.weight.flip(1)"
     )
 
 

@@ -34,5 +34,5 @@ def checkpoint_file(row_hash: str, seed: int) -> Path:
 
 
 def is_finished(row_hash: str, seed: int) -> bool:
-    """Whether a seed was trained to its end and recorded by a command here, and its weights are kept."""
+    """Whether a seed was trained to its end, into whatever folder of records, and its weights are kept."""
     return artefacts(row_hash, seed).weights.is_file() and not checkpoint_file(row_hash, seed).exists()

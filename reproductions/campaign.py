@@ -294,10 +294,14 @@ def run_jobs(
 
 def _refuse_impossible(work: Work) -> None:
     """Raise ``RetableError`` for options that the method does not take, and files that are not here."""
+    from methods.vgg import VGG_M, vgg_m_file  # which imports torch, as the methods do
+
     job = work.network[0]
     METHODS.get(job.method).parse_options(job.options)
     if work.train:
         job.refuse_missing_pose()
+        if (job.recipe.backbone, job.weights) == (VGG_M, "imagenet"):
+            vgg_m_file()
     for seed in work.judge:
         if not artefacts(job.row_hash, seed).weights.is_file():
             raise RetableError(_without_weights(job, seed))

@@ -202,11 +202,12 @@ def starting(job: Job, seed: int, num_pids: int, device: torch.device, console: 
     if job.pretraining and not files:
         from reproductions.pretraining import street_weights  # which builds and trains by this module
 
-        others = load_file(street_weights(job.pretraining, device, console))
+        learned = load_file(street_weights(job.pretraining, device, console))
     else:
-        others = {}
+        learned = {}
     method = build(unread, seed, num_pids).to(device)
-    method.load_state_dict(method.state_dict() | others)
+    if learned:
+        method.load_state_dict(method.state_dict() | learned)
     if job.goes_on:
         _take_over(method, files[0], job, num_pids)
         return method

@@ -34,6 +34,9 @@ STREET = "crosswalk"
 STREET_WEIGHTS = "street"
 """What a network's weights are called where it is trained on other people of the street first."""
 
+NAMED_WEIGHTS = ("imagenet", STREET_WEIGHTS, "none")
+"""All others are files."""
+
 DIALS = Dials()
 
 MARKET_LAYOUT = "market1501"
@@ -347,12 +350,13 @@ def make_job(
     that decides the network, so that both have one hash, with other scores as its own.
 
     Options and fields of the recipe that ``changes`` names are this row's alone: rows that it starts from
-    are as printed in those, and changed like it in everything else.
+    are as printed in those, and changed like it in everything else. Weights go the other way: a row that
+    starts from others takes none itself, and a file of them is for those of its own backbone.
 
     Raises:
         UnknownName: no such row, street size, dial or field of a recipe, or no protocol for the data set.
-        SpecError: a protocol beside the data set's reads another release, or a row that this one starts from
-            is trained on another street.
+        SpecError: a protocol beside the data set's reads another release; a row that this one starts from
+            is trained on another street, or this one's recipe names weights beside it.
         RetableError: dials for real data, or outside 0..1; changes that leave no recipe.
     """
     if trained_on := paper.datasets.get(stands_for(dataset), Dataset()).trained_on:
@@ -381,7 +385,7 @@ def make_job(
         method=spec.method,
         options=spec.options | spec.options_on.get(known, {}) | recipe.method_options | {**changes.options},
         recipe=recipe,
-        weights=changes.weights or recipe.weights,
+        weights=_weights(paper, row, recipe, changes),
         data=data,
         beside=_beside(paper, known, data.protocol),
         part=spec.part,
@@ -404,13 +408,16 @@ def _before(
 
     Where that is the row's own network of another data set, it has what other rows gave it already.
     """
-    if other := paper.datasets.get(_known_as(paper, dataset), Dataset()).starts_from:
+    known = _known_as(paper, dataset)
+    if other := paper.datasets.get(known, Dataset()).starts_from:
         return (make_job(paper, row, beside_it(dataset, other), scale, root=root, changes=changes),)
     changes = replace(changes, options={}, recipe_fields={})
-    before = [
-        make_job(paper, label, dataset, scale, root=root, changes=changes)
-        for label in paper.row(row).starts_from
-    ]
+    others = replace(changes, weights=changes.weights if changes.weights in NAMED_WEIGHTS else None)
+    before = []
+    for label in paper.row(row).starts_from:
+        backbones = {paper.recipe(changes.recipe or scale, one, known).backbone for one in (row, label)}
+        given = changes if len(backbones) == 1 else others
+        before.append(make_job(paper, label, dataset, scale, root=root, changes=given))
     for one in before:
         if one.data != data:
             raise SpecError(
@@ -418,6 +425,18 @@ def _before(
                 f"{one.data.identity()}; expected {data.identity()}, as recipe.{scale} of both rows decides"
             )
     return tuple(before)
+
+
+def _weights(paper: Paper, row: str, recipe: Recipe, changes: Changes) -> str:
+    """The weights that a row's own network takes; see ``make_job`` for what it raises."""
+    if not paper.row(row).starts_from:
+        return changes.weights or recipe.weights
+    if recipe.weights != "none":
+        raise SpecError(
+            f"papers/{paper.key}/paper.toml: row {row!r}: found starts_from and weights = "
+            f"{recipe.weights!r}; expected weights = 'none', as other rows' networks take their place"
+        )
+    return recipe.weights
 
 
 def beside_it(dataset: str, other: str) -> str:
@@ -520,7 +539,7 @@ def _stated(protocol: Protocol) -> list[str]:
 
 
 def _weights_identity(weights: str) -> str:
-    if weights in ("imagenet", "none"):
+    if weights in NAMED_WEIGHTS:
         return weights
     try:
         with Path(weights).open("rb") as file:

@@ -21,5 +21,6 @@ PRETRAINING: dict[str, Any] = {
     "weight_decay": 5e-4,
     "backbone_rate": 1.0,
     "schedule": ((1, 2e-3), (10, 2e-4)),
+    "ranking": ("all",),
 }
 """What differs from the recipe of the row that starts from these weights."""

@@ -165,7 +165,9 @@ class Recipe(BaseModel):
                 f"{self.ids_per_batch} and {self.images_per_id}"
             )
         if self.sampler == "all pairs" and self.images_per_batch < 2:
-            raise ValueError("sampler all pairs needs images_per_batch of 2 or more, found 1")
+            raise ValueError(
+                f"sampler all pairs needs images_per_batch of 2 or more, found {self.images_per_batch}"
+            )
         if self.sampler == "capped" and not 1 < self.images_per_id < self.images_per_batch:
             raise ValueError(
                 "sampler capped needs images_per_id of 2 or more and below images_per_batch, found "
