@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +31,8 @@ EPSILON = 1e-5
 
 class BCNNOptions(Options):
     """Settings of B-CNN. ``signed_sqrt``, ``dimension`` and ``recurrence`` are open, see ``BCNN.UNSTATED``.
+
+    Those of the pooling that is not taken keep their defaults.
 
     Attributes:
         pooling: sums over a pyramid of 2 x 2 and 1 x 1 bins, or two IRNN layers.
@@ -51,6 +53,15 @@ class BCNNOptions(Options):
     dropout: float = Field(0.5, ge=0, lt=1)
     alpha: float = Field(2.0, gt=0)
     beta: float = 0.5
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "BCNNOptions":
+        if self.pooling == "spp":
+            of_irnns = ("dimension", "hidden", "recurrence", "dropout")
+            self._refuse("recurrent layers", "pooling is 'spp'", of_irnns)
+        else:
+            self._refuse("a pyramid", "pooling is 'irnn'", ("signed_sqrt",))
+        return self
 
 
 @METHODS.register("b-cnn", version=1)

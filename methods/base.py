@@ -33,6 +33,21 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def _refuse(self, needed: str, found: str, names: Sequence[str]) -> None:
+        """Settings of what is not there keep their defaults, or one network would have several records.
+
+        Args:
+            needed: what the settings are of.
+            found: the setting by which it is not there.
+            names: fields that have to be at their defaults.
+
+        Raises:
+            ValueError: one is not, which pydantic collects.
+        """
+        for name in names:
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} {value!r} needs {needed}, but {found}")
+
 
 class Method(nn.Module):
     """Base class of all methods. Images are normalised floats (B, 3, H, W).

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +31,7 @@ class FCCNNOptions(Options):
     """
 
     hidden: int = Field(4096, ge=1)
-    map_size: tuple[int, int] = (7, 7)
+    map_size: tuple[PositiveInt, PositiveInt] = (7, 7)
     dropout: float = Field(0.5, ge=0, lt=1)
     description: Literal["length 1", "as it comes"] = "length 1"
 

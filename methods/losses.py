@@ -161,7 +161,7 @@ def binomial_deviance(similarity: Tensor, same: Tensor, alpha: float, beta: floa
     """
     margins = alpha * (at_least_float32(similarity) - beta)
     costs = F.softplus(torch.where(same, -margins, margins))
-    n1 = same.sum()
+    n1 = same.sum().to(costs.dtype)
     weights = torch.where(same, 1 / n1, 1 / (same.numel() - n1))  # infinite only where no pair takes it
     return (weights * costs).sum()
 

@@ -13,16 +13,17 @@ is computed once an image of a tile.
 Open in the paper, and settled without an option besides those in ``UNSTATED``: layers start as PyTorch draws
 them; F_AB is not F_BA, so both orders are scored at test and their S averaged; where both streams are one
 network and the integration is the plain product, both orders are the same. A map of another size than
-``map_size`` is resized to it bilinearly, as VGG-M's 13 x 13 has to be beside VGG-D's 14 x 14. See
-``methods.irnn`` for what is open of the recurrent layers.
+``map_size`` is resized to it bilinearly, as VGG-M's 13 x 13 has to be beside VGG-D's 14 x 14. For ranking,
+conv5 is stored in bfloat16, as every pair method stores its maps; where S is near 1, that moves distances by
+some percent. See ``methods.irnn`` for what is open of the recurrent layers.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,8 +34,6 @@ from methods.losses import binomial_deviance
 from methods.precision import at_least_float32, without_autocast
 from methods.spatial_pyramid import pyramid_bins, spatial_pyramid
 from methods.vgg import build_vgg, start_streams
-
-Size = Annotated[int, Field(ge=1)]
 
 
 class MIIRNNOptions(Options):
@@ -76,7 +75,7 @@ class MIIRNNOptions(Options):
     output: int = Field(128, ge=1)
     alpha: float = Field(2.0, gt=0)
     beta: float = 0.5
-    map_size: tuple[Size, Size] = (14, 14)
+    map_size: tuple[PositiveInt, PositiveInt] = (14, 14)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "MIIRNNOptions":
@@ -90,12 +89,6 @@ class MIIRNNOptions(Options):
         if self.pooling == "spp":
             self._refuse("recurrent layers", "pooling is 'spp'", ("recurrence",))
         return self
-
-    def _refuse(self, needed: str, found: str, names: tuple[str, ...]) -> None:
-        """Settings of what is not there keep their defaults, or one network would have several records."""
-        for name in names:
-            if (value := getattr(self, name)) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} {value!r} needs {needed}, but {found}")
 
 
 UNSTATED = (
@@ -120,8 +113,9 @@ UNSTATED = (
     Unstated(
         "head",
         ("flattened",),
-        "'the Euclidean distance between g and F~', then a fully connected layer: one distance would leave "
-        "nothing for a cosine; one a position keeps both words",
+        "section 3.4 has 'the Euclidean distance between g and F~', then a fully connected layer: one "
+        "distance would leave nothing for a cosine; one a position keeps both words. Section 3.2 flattens "
+        "features before the loss, which speaks for the alternative",
     ),
     Unstated("output", (256,), "the size of the last layer is not given"),
 )

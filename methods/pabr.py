@@ -76,9 +76,8 @@ class PABROptions(Options):
     @model_validator(mode="after")
     def _fit_together(self) -> "PABROptions":
         if self.aggregation == "none":
-            for name in ("part_maps", "pose", "train_pose", "non_negative"):
-                if (found := getattr(self, name)) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} {found!r} needs a part stream, but aggregation is 'none'")
+            names = ("part_maps", "pose", "train_pose", "non_negative")
+            self._refuse("a part stream", "aggregation is 'none'", names)
         return self
 
 

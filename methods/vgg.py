@@ -194,9 +194,9 @@ def vgg_m_file() -> Path:
     if file := os.environ.get(VGG_M_FILE):
         return Path(file)
     raise WeightsError(
-        f"timm has no ImageNet weights of VGG-M; let {VGG_M_FILE} name a file of the published VGG_CNN_M as a "
-        "state dict with Caffe's names, conv1.weight, conv1.bias, ... conv1 takes BGR, as in Caffe: of a file "
-        "for RGB, such as MatConvNet's imagenet-vgg-m, reverse the input channels, conv1.weight.flip(1)"
+        f"timm has no ImageNet weights of VGG-M; let {VGG_M_FILE} name a file of the published VGG_CNN_M as "
+        "a state dict with Caffe's names, conv1.weight, conv1.bias, ... conv1 takes BGR, as in Caffe: of a "
+        "file for RGB, such as MatConvNet's imagenet-vgg-m, reverse the input channels, conv1.weight.flip(1)"
     )
 
 

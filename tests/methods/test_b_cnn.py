@@ -16,7 +16,8 @@ PIDS = torch.tensor([0, 0, 1, 1, 2, 2])
 
 def build(seed=0, **options):
     torch.manual_seed(seed)
-    return BCNN(BCNN.parse_options({"dimension": 8, "hidden": 4} | options), 3, "vgg11", "none", SLIM)
+    small = {"dimension": 8, "hidden": 4} if options.get("pooling") == "irnn" else {}
+    return BCNN(BCNN.parse_options(small | options), 3, "vgg11", "none", SLIM)
 
 
 def literal_pyramid(maps, root):
@@ -144,9 +145,9 @@ def test_loss_is_eq_5_over_all_pairs_of_different_images(pooling):
     assert found.item() == pytest.approx(sum(terms[True]) / 3 + sum(terms[False]) / 12, rel=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["spp", "irnn"])
-def test_it_learns_to_tell_identities_apart(pooling):
-    model = build(pooling=pooling, dropout=0.0)
+@pytest.mark.parametrize("options", [{}, {"pooling": "irnn", "dropout": 0.0}], ids=["spp", "irnn"])
+def test_it_learns_to_tell_identities_apart(options):
+    model = build(**options)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.002)
 
     costs = []
@@ -171,6 +172,28 @@ def test_it_starts_from_fc_cnn(pooling):
     assert torch.equal(model.backbone(IMAGES), fc_cnn.eval().backbone(IMAGES))
 
 
-def test_wrong_options_are_named():
-    with pytest.raises(SpecError, match="unknown option 'poolling'"):
-        BCNN.parse_options({"poolling": "spp"})
+def test_dropout_is_on_the_irnns_in_training_only():
+    def losses(model):
+        return [model.losses(IMAGES, PIDS)["deviance"].item() for _ in range(2)]
+
+    dropping, keeping = (build(pooling="irnn", dropout=share) for share in (0.5, 0.0))
+
+    assert len(set(losses(dropping))) == 2
+    assert len(set(losses(keeping))) == 1
+    assert len(set(losses(dropping.eval()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("given_options", "message"),
+    [
+        ({"poolling": "spp"}, "unknown option 'poolling'"),
+        ({"dimension": 7}, "dimension 7 needs recurrent layers, but pooling is 'spp'"),
+        ({"hidden": 7}, "hidden 7 needs recurrent layers"),
+        ({"recurrence": "diagonal"}, "recurrence 'diagonal' needs recurrent layers"),
+        ({"dropout": 0.0}, "dropout 0.0 needs recurrent layers"),
+        ({"pooling": "irnn", "signed_sqrt": False}, "signed_sqrt False needs a pyramid"),
+    ],
+)
+def test_wrong_options_are_named(given_options, message):
+    with pytest.raises(SpecError, match=message):
+        BCNN.parse_options(given_options)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.bilinear import CompactBilinear, bilinear
+from methods.bilinear import CompactBilinear, TensorSketch, bilinear
 from tests.methods.bilinear_literal import literal_bilinear, literal_sketch_then_pool
 
 
@@ -94,7 +94,11 @@ def test_bins_and_signs_are_those_of_the_authors_code():
         assert sketch.get_buffer(f"s_{name}").tolist() == signs.tolist()
 
 
-@pytest.mark.parametrize("form", [bilinear, CompactBilinear((5, 3), 7)], ids=["exact", "compact"])
+@pytest.mark.parametrize(
+    "form",
+    [bilinear, CompactBilinear((5, 3), 7), TensorSketch((5, 3), 7)],
+    ids=["exact", "compact", "position by position"],
+)
 def test_mixed_precision_pools_in_float32(form):
     a, p = (x.detach().float() for x in random_maps(0, 2, 5, 3, 4, 2))
 

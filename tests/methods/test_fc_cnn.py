@@ -120,6 +120,24 @@ def test_description_has_length_1_or_comes_as_it_is():
         assert torch.equal(raw.describe(images), raw.fc7(images))
 
 
+def test_dropout_is_on_fc6_and_fc7_in_training_only():
+    images = torch.randn(4, 3, 64, 32)
+
+    def losses(model):
+        return [model.losses(images, torch.arange(4) % 3)["softmax"].item() for _ in range(2)]
+
+    dropping, keeping = (slim(hidden=64, dropout=share) for share in (0.5, 0.0))
+
+    assert len(set(losses(dropping))) == 2
+    assert len(set(losses(keeping))) == 1
+    assert len(set(losses(dropping.eval()))) == 1
+
+
+def test_maps_have_at_least_one_position():
+    with pytest.raises(SpecError, match=r"map_size\.0 = 0: .*\n?map_size\.1 = 0"):
+        FCCNN.parse_options({"map_size": [0, 0]})
+
+
 def test_it_learns_to_tell_identities_apart():
     torch.manual_seed(0)
     model = slim(num_pids=4, hidden=32, dropout=0.1)

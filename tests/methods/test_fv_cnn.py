@@ -10,9 +10,9 @@ SLIM = {"width": 0.05, "batch_norm": True}
 IMAGES = torch.randn(5, 3, 64, 32, generator=torch.Generator().manual_seed(0))
 
 
-def build(seed=0):
+def build(seed=0, **options):
     torch.manual_seed(seed)
-    return FVCNN(FVCNN.parse_options({"gaussians": 3}), 2, "vgg11", "none", SLIM)
+    return FVCNN(FVCNN.parse_options({"gaussians": 3} | options), 2, "vgg11", "none", SLIM)
 
 
 def fit(model, seed=0):
@@ -36,16 +36,19 @@ def test_descriptions_are_fisher_vectors_of_all_positions():
     assert torch.equal(model.feature_maps(IMAGES), maps)
 
 
-def test_the_mixture_is_of_the_positions_of_all_images():
-    model, by_hand = build(), build()
+@pytest.mark.parametrize(("samples_per_gaussian", "taken"), [(1000, 40), (5, 15)])
+def test_the_mixture_is_of_a_sample_of_the_positions_of_all_images(samples_per_gaussian, taken):
+    model, by_hand = build(samples_per_gaussian=samples_per_gaussian), build()
     fit(model)
     by_hand.eval()
 
     torch.manual_seed(0)
     batches = [by_hand.local_descriptors(x).flatten(0, 1).detach().numpy() for x in IMAGES.split(2)]
-    by_hand.fisher.fit(sample(batches, 3000))
+    some = sample(batches, 3 * samples_per_gaussian)
+    by_hand.fisher.fit(some)
 
     assert sum(map(len, batches)) == 5 * 8
+    assert len(some) == taken
     assert torch.equal(model.fisher.means, by_hand.fisher.means)
 
 

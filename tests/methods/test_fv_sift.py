@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from methods.fisher_vectors import sample
 from methods.fv_sift import FVSIFT, dense_sift
 from methods.input_conventions import MEAN, STD, to_uint8
 from retable.errors import SpecError
@@ -132,6 +133,18 @@ def test_descriptions_are_of_principal_components():
     found, expected = model.describe(images), model.fisher(torch.from_numpy(reduced))
     torch.testing.assert_close((found @ found.mT).abs(), (expected @ expected.mT).abs(), rtol=1e-3, atol=1e-3)
     assert counts == [3, 3, 2]
+
+
+@pytest.mark.parametrize(("samples_per_gaussian", "taken"), [(1000, 112), (10, 40)])
+def test_principal_components_are_of_a_sample_of_the_regions(samples_per_gaussian, taken):
+    model, images = small(samples_per_gaussian=samples_per_gaussian), normalised(noise(8))
+    fit(model, images)
+
+    torch.manual_seed(0)
+    some = sample([dense_sift(images, "lab").reshape(-1, 384)], 4 * samples_per_gaussian)
+
+    assert len(some) == taken
+    torch.testing.assert_close(model.mean, torch.from_numpy(some.mean(0)))
 
 
 def test_what_was_fitted_is_in_the_state_dict_and_decided_by_the_seed():

@@ -366,6 +366,16 @@ def test_deviance_is_the_sum_over_pairs_in_value_and_gradient(same, constants, s
     assert_same_value_and_gradient(loss, expected, similarity)
 
 
+@pytest.mark.parametrize("positives", [1, 3, 7])
+def test_deviance_has_all_digits_of_float64(positives):
+    torch.manual_seed(0)
+    s, same = 2 * torch.rand(10, dtype=torch.float64) - 1, torch.arange(10) < positives
+
+    found, expected = (f(s, same, 2.0, 0.5) for f in (binomial_deviance, literal_deviance))
+
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
 def test_deviance_of_a_matrix_is_that_of_its_entries():
     s, same = torch.randn(3, 4), torch.arange(12).view(3, 4) % 3 == 0
 

@@ -102,7 +102,7 @@ def test_vgg_m_is_the_published_layers_on_bgr_less_its_mean(caffe, tmp_path):
 
 def test_vgg_m_s_imagenet_weights_are_a_file_that_the_environment_names(tmp_path, monkeypatch):
     monkeypatch.delenv("REID_VGG_M", raising=False)
-    with pytest.raises(WeightsError, match=r"let REID_VGG_M name a file .* conv1\.weight"):
+    with pytest.raises(WeightsError, match=r"let REID_VGG_M name a file .* conv1 takes BGR"):
         build_vgg("vgg_m", "imagenet")
 
     published = build_vgg("vgg_m", "none").state_dict()

@@ -6,17 +6,20 @@ from itertools import pairwise
 from math import ceil
 
 import pytest
+from rich.console import Console
 
 from methods import METHODS
 from methods.irnn import StackedIRNN
 from methods.mi_irnn import Gate
 from protocols import PROTOCOLS
+from reproductions.campaign import run_jobs
 from reproductions.checks import failures, is_share
 from reproductions.claims import blunt_cells
 from reproductions.errata import faults, recompute
-from reproductions.jobs import STREET, Job, make_job
+from reproductions.jobs import STREET, Changes, Job, make_job
 from reproductions.paper import PERCENTAGES, Paper
 from reproductions.spec import load_paper
+from retable.errors import WeightsError
 from tests.reproductions.printed import Jobs, agrees, column_sums, every_job, sizes, values
 
 VIPER, CUHK03, MARKET = DATASETS = ("viper", "cuhk03-labeled/original", "market1501/single-shot")
@@ -36,6 +39,43 @@ COLUMNS = """
 68.82 64.33 75.33 83.68 84.35 84.98 85.33 84.75 87.66
 35.89 32.64 40.59 47.59 48.27 48.41 48.60 48.55 49.11
 """
+# So are the numbers of sections 4.1 and 4.3 to 4.6, which have no table there. Words are written as numbers.
+PROSE = {
+    ("section4.1", "images", CUHK03, "images"): "13,164",
+    ("section4.1", "identities, those held out among them", CUHK03, "identities_with_val"): "1360",
+    ("section4.1", "cameras", CUHK03, "cameras"): "6",
+    ("section4.1", "images of an identity in a view", CUHK03, "images_per_view"): "4.8",
+    ("section4.1", "training identities", CUHK03, "train_pids"): "1160",
+    ("section4.1", "validation identities", CUHK03, "val_pids"): "100",
+    ("section4.1", "test identities", CUHK03, "test_pids"): "100",
+    ("section4.1", "images", MARKET, "images"): "32,643",
+    ("section4.1", "identities", MARKET, "identities"): "1501",
+    ("section4.1", "cameras", MARKET, "cameras"): "6",
+    ("section4.1", "training identities", MARKET, "train_pids"): "750",
+    ("section4.1", "test identities", MARKET, "test_pids"): "751",
+    ("section4.1", "identities", VIPER, "identities"): "632",
+    ("section4.1", "cameras", VIPER, "cameras"): "2",
+    ("section4.3", FULL, "unstated", "first_factor"): "512",
+    ("section4.3", FULL, "unstated", "second_factor"): "196",
+    ("section4.3", "FV-CNN", "unstated", "first_factor"): "512",
+    ("section4.3", "FV-CNN", "unstated", "second_factor"): "128",
+    ("section4.3", "FV-SIFT", "unstated", "first_factor"): "512",
+    ("section4.3", "FV-SIFT", "unstated", "second_factor"): "80",
+    ("section4.4", "B-CNN + SPP", VIPER, "rank1"): "47.59",
+    ("section4.4", FULL, VIPER, "rank1"): "49.11",
+    ("section4.4", "B-CNN + SPP", CUHK03, "rank1"): "56.33",
+    ("section4.4", "B-CNN + SPP", MARKET, "rank1"): "60.76",
+    ("section4.4", FULL, CUHK03, "rank1_gain"): "17",
+    ("section4.4", FULL, MARKET, "rank1_gain"): "7",
+    ("section4.5", "SCSP", VIPER, "rank1"): "53.54",
+    ("section4.5", FULL, VIPER, "rank1"): "49.11",
+    ("section4.5", "PIE", VIPER, "rank1_gain"): "31.01",
+    ("section4.5", "PIE", CUHK03, "rank1_gain"): "10.83",
+    ("section4.5", "PIE", MARKET, "rank1_gain"): "1.47",
+    ("section4.5", "SSM + GOG", CUHK03, "rank1_gain"): "1.41",
+    ("section4.5", "SSM", MARKET, "rank1_gain"): "3.94",
+    ("section4.6", "spatial recurrent", "unstated", "matching_rate"): "59.83",
+}
 LABELS = (
     *("FV-SIFT", FC_CNN, "FV-CNN", "B-CNN + SPP", "B-CNN + IRNNs", "MI + SPP"),
     *(SMALL, MIXED, FULL),
@@ -76,6 +116,13 @@ def test_table_1_is_as_typed_a_second_time(mi_irnn):
             (cell,) = mi_irnn.select(table="table1", row=label, dataset=place[0], metric=place[1])
             assert cell.printed == printed
     assert list(mi_irnn.rows) == [*LABELS, FC_CNN_M]
+
+
+def test_numbers_of_the_text_are_as_typed_a_second_time(mi_irnn):
+    cells = [cell for cell in mi_irnn.cells if cell.table != "table1"]
+
+    assert {(one.table, one.row, one.dataset, one.metric): one.printed for one in cells} == PROSE
+    assert len(cells) == len(PROSE)
 
 
 def test_columns_add_up_to_what_the_page_adds_up_to(mi_irnn):
@@ -196,6 +243,33 @@ def test_paper_recipe_is_sections_4_2_and_4_3(mi_irnn, jobs):
     assert (options.alpha, options.beta, options.hidden, options.dropout) == (2, 0.5, 512, 0.5)
 
 
+def test_convolutions_are_tuned_at_1e_3_then_at_1e_4_and_new_layers_at_ten_times_as_much(jobs):
+    """Our choices, the same on every data set: none of it is stated."""
+    for (scale, label, _), job in jobs.items():
+        recipe = job.recipe
+        if scale != "paper" or recipe.sampler == "fitted":
+            continue
+        first = label in (FC_CNN, FC_CNN_M)
+        new = 1e-2 if first else 1e-4
+        epochs, drop = (60, 41) if first else (30, 21)
+        assert (recipe.optimizer, recipe.momentum, recipe.nesterov) == ("sgd", 0.9, False)
+        assert (recipe.weight_decay, recipe.precision) == (5e-4, "fp32")
+        assert recipe.schedule == ((1, new), (drop, pytest.approx(new / 10)))
+        assert recipe.learning_rate(1) * recipe.backbone_rate == pytest.approx(1e-3 if first else 1e-4)
+        assert (recipe.epochs, job.weights) == (epochs, "imagenet" if first else "none")
+
+
+def test_images_that_are_described_one_by_one_are_shuffled_and_others_drawn_in_pairs(jobs):
+    samplers = {label: job.recipe.sampler for (_, label, _), job in jobs.items()}
+
+    assert samplers == {
+        **dict.fromkeys((FC_CNN, FC_CNN_M, "B-CNN + SPP", "B-CNN + IRNNs"), "shuffled"),
+        **dict.fromkeys(("FV-SIFT", "FV-CNN"), "fitted"),
+        **dict.fromkeys(("MI + SPP", SMALL, MIXED, FULL), "pairs"),
+    }
+    assert all(job.recipe.sampler == samplers[label] for (_, label, _), job in jobs.items())
+
+
 def test_every_row_has_a_job_at_both_scales_on_each_data_set(mi_irnn, jobs):
     for label in mi_irnn.rows:
         assert {name for _, row, name in jobs if row == label} == {STREET, *DATASETS}
@@ -259,6 +333,64 @@ def test_published_weights_are_asked_for_by_the_fully_connected_networks_alone(j
     published = {label for (_, label, _), job in jobs.items() if job.weights == "imagenet"}
 
     assert published == {FC_CNN, FC_CNN_M}
+
+
+def test_however_a_row_is_ranked_its_first_training_on_the_street_is_the_same(mi_irnn):
+    on_streets = [make_job(mi_irnn, FC_CNN, name, "proxy") for name in (STREET, f"{STREET}/{MARKET}")]
+
+    assert [one.recipe.ranking for one in on_streets] == [("all",), (100, "all")]
+    assert [one.pretraining.recipe.ranking for one in on_streets] == [("all",)] * 2
+    assert len({one.pretraining.row_hash for one in on_streets}) == 1
+
+
+def test_a_file_of_weights_is_for_networks_of_the_row_s_own_backbone(mi_irnn, tmp_path):
+    file = tmp_path / "weights.pth"
+    file.touch()
+    found = {}
+    for label in (FULL, MIXED, SMALL):
+        job = make_job(mi_irnn, label, VIPER, "paper", changes=Changes(weights=str(file)))
+        assert (job.weights, job.identity["weights"]) == ("none", "none")
+        found[label] = [one.weights for one in job.starts_from]
+    untrained = make_job(mi_irnn, MIXED, VIPER, "paper", changes=Changes(weights="none"))
+
+    assert found == {FULL: [str(file)], MIXED: [str(file), "imagenet"], SMALL: [str(file)]}
+    assert [one.weights for one in untrained.starts_from] == ["none", "none"]
+
+
+@pytest.fixture
+def reached(monkeypatch):
+    """What is raised in the place of a run that nothing has stopped."""
+
+    class Reached(Exception):
+        pass
+
+    def go_on(*_):
+        raise Reached
+
+    monkeypatch.setattr("reproductions.track.Tracker", go_on)
+    return Reached
+
+
+@pytest.mark.parametrize("label", [MIXED, SMALL, FC_CNN_M])
+def test_vgg_m_without_a_file_of_its_weights_stops_a_run_before_anything_is_trained(
+    mi_irnn, label, reached, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("REID_VGG_M", raising=False)
+    monkeypatch.setenv("RETABLE_CACHE", str(tmp_path))
+
+    def run(row=label, **changes):
+        job = make_job(mi_irnn, row, STREET, "proxy", changes=Changes(recipe="paper", **changes))
+        quiet = Console(quiet=True)
+        run_jobs([job], [0], device="cpu", results=tmp_path, tracking_uri="", fresh=False, console=quiet)
+
+    with pytest.raises(WeightsError, match="let REID_VGG_M name a file"):
+        run()
+    for row, changes in ((label, {"weights": "none"}), (FULL, {})):
+        with pytest.raises(reached):
+            run(row, **changes)
+    monkeypatch.setenv("REID_VGG_M", "vgg_m.pth")
+    with pytest.raises(reached):
+        run()
 
 
 def test_pairs_of_market_1501_are_ranked_in_two_stages(jobs):

@@ -514,7 +514,7 @@ def test_a_rate_holds_until_the_next_one(starts, epoch):
         ({"erasing_area": (0.4, 0.02)}, r"erasing_area must be \(least, greatest\)"),
         ({"erasing_area": (0.1, 1.1)}, "erasing_area"),
         ({"erasing_aspect": 0.0}, "erasing_aspect"),
-        ({"sampler": "all pairs"}, "all pairs needs images_per_batch of 2 or more"),
+        ({"sampler": "all pairs"}, "all pairs needs images_per_batch of 2 or more, found 1"),
         ({"shift": (-1, 0)}, "shift"),
         ({"ranking": ()}, "ranking"),
         ({"ranking": ("all", "all")}, "ranking names a way twice"),

@@ -85,6 +85,21 @@ class TestJobs:
         for one in (both, *both.starts_from):
             assert (one.recipe.precision, one.data.dials.occlusion) == ("bf16", 0.5)
 
+    def test_weights_are_for_what_it_starts_from(self):
+        net, longer = job("Net", weights="imagenet"), job("Longer", weights="imagenet")
+
+        assert (net.weights, net.identity["weights"]) == ("none", "none")
+        assert [one.weights for one in net.starts_from] == ["imagenet", "imagenet"]
+        assert net.row_hash != job("Net").row_hash
+        assert longer.starts_from[0].row_hash == net.row_hash
+
+    def test_weights_of_its_own_are_refused(self):
+        own = PAPER.rows["Net"].model_copy(update={"recipe": {"proxy": {"weights": "street"}}})
+        paper = PAPER.model_copy(update={"rows": PAPER.rows | {"Net": own}})
+
+        with pytest.raises(SpecError, match=r"row 'Net': found starts_from and weights = 'street'; expected"):
+            job("Net", paper=paper)
+
     def test_a_network_that_goes_on_has_what_other_rows_gave_it(self):
         datasets = {"market1501": Dataset(), "mars": Dataset(starts_from="market1501")}
         paper = PAPER.model_copy(update={"datasets": datasets})
@@ -150,6 +165,20 @@ class TestPlanned:
         assert (work["Base"].train, work["Base"].again) == ([0, 1], [0])
         assert work["Base"].begun_by == ([] if "Base" in rows else ["Net"])
         assert work["Net"].again == []
+
+    def test_lacking_scores_are_made_by_the_training_that_others_need(self):
+        """Not from weights that are not here."""
+        re_ranked = PAPER.rows["Base"].model_copy(update={"rerank": True})
+        paper = PAPER.model_copy(update={"rows": PAPER.rows | {"Base, re-ranked": re_ranked}})
+        records = records_of("Base", 0, 1)
+        keep_weights("Base", 1)
+
+        asked = [job(row, paper=paper) for row in ("Net", "Base, re-ranked")]
+        work = {one.network[0].row: one for one in planned(asked, (0, 1), records)}
+
+        base = work["Base, re-ranked"]
+        assert base.network[0].row_hash == job("Base").row_hash
+        assert (base.train, base.judge) == ([0], [1])
 
     def test_fresh_is_about_the_rows_that_are_asked_for(self):
         for row in ("Base", "Half"):
@@ -296,6 +325,20 @@ class TestFitted:
             noise.append(float(method.noise))
 
         assert noise[0] == noise[1] != noise[2]
+
+    def test_it_describes_images_as_it_will_when_it_is_fitted(self):
+        """Averages of batches do not move, and no gradients are kept."""
+
+        class Watched(Colours):
+            def fit(self, batches, progress):
+                self.found = (self.training, torch.is_grad_enabled())
+                super().fit(batches, progress)
+
+        method = Watched(Options(), 4, "none", "none").train()
+        images = torch.zeros(2, 3, 12, 4, dtype=torch.uint8)
+        fit(method, images, 0, make_accelerator("cpu", "fp32"), QUIET)
+
+        assert method.found == (False, False)
 
     def test_what_was_fitted_is_kept_when_the_disk_is_full(self, shell, monkeypatch):
         def full(*_):
