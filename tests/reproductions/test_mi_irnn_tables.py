@@ -12,6 +12,7 @@ from methods import METHODS
 from methods.irnn import StackedIRNN
 from methods.mi_irnn import Gate
 from protocols import PROTOCOLS
+from protocols.crosswalk import Dials, street
 from reproductions.campaign import run_jobs
 from reproductions.checks import failures, is_share
 from reproductions.claims import blunt_cells
@@ -449,11 +450,18 @@ def test_steps_are_there_for_differences_too_small_for_their_cells(mi_irnn):
         assert cell.id in blunt
 
 
-def test_mechanism_turns_misalignment_between_networks_that_differ(mi_irnn, jobs):
+def test_mechanism_turns_what_shows_in_the_images_between_networks_that_differ(mi_irnn, jobs, tmp_path):
     (mechanism,) = mi_irnn.mechanisms
+    layout = jobs["proxy", mechanism.rows[0], STREET].data.layout
 
-    assert mechanism.dial == "misalignment"
     assert len({jobs["proxy", row, STREET].row_hash for row in mechanism.rows}) == 2
+    roots = [
+        street(tmp_path, "tiny", 0, Dials(**{mechanism.dial: level}), workers=1, layout=layout)
+        for level in mechanism.levels[:2]
+    ]
+    one, other = ([file.read_bytes() for file in sorted(root.rglob("*.bmp"))] for root in roots)
+    assert len(one) == len(other) > 0
+    assert one != other  # in VIPeR's drawn boxes the detector's misalignment would show nowhere
 
 
 def test_every_own_score_is_judged(mi_irnn):
