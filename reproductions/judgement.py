@@ -154,15 +154,19 @@ class Judgement:
 
     @cached_property
     def trials(self) -> dict[str, str]:
-        """Hashes of the runs that mechanisms are judged by, with what was turned: ``misalignment 0.15``."""
+        """Hashes of the runs that mechanisms are judged by, with what was turned: ``misalignment 0.15``.
+
+        Runs that those start from are among them.
+        """
         return {job.row_hash: turned for turned, job in self._trial_jobs}
 
     @cached_property
     def _trial_jobs(self) -> list[tuple[str, Job]]:
         return [
-            (f"{mechanism.dial} {level:g}", job)
+            (f"{mechanism.dial} {level:g}", one)
             for mechanism in self.paper.mechanisms
             for (_, level), job in mechanism_jobs(self.paper, mechanism).items()
+            for one in (*job.starts_from, job)
         ]
 
     def shown(self, record: SeedRecord) -> dict[ScoreKey, str]:
