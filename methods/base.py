@@ -1,5 +1,6 @@
 """What a method is: losses to train by, a description per image, and a distance to rank by."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -181,6 +182,15 @@ class PairMethod(Method):
     def pair_distance(self, queries: Mapping[str, Tensor], gallery: Mapping[str, Tensor]) -> Tensor:
         """The same for P given pairs, one description of each list a pair, float32 (P,)."""
         raise NotImplementedError
+
+
+def tile_sides(pairs: int, queries: int) -> tuple[int, int]:
+    """How many queries and how many gallery images a tile of at most ``pairs`` pairs, 1 or more, has.
+
+    As many of both as can be, so that what is read of each serves many pairs, but not more than ``queries``.
+    """
+    per_query = max(1, min(queries, math.isqrt(pairs)))
+    return per_query, pairs // per_query
 
 
 def _complaint(options: type[BaseModel], details: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ attention's BN learns from all images of a batch, although only those that ask a
 Shapes: B images, P pairs, Q queries, G gallery images; C channels, h x w positions, N = h w.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 
 from methods import METHODS
 from methods.backbones import build_backbone
-from methods.base import Options, PairMethod, Unstated
+from methods.base import Options, PairMethod, Unstated, tile_sides
 from methods.kpm_comparisons import (
     COPIES,
     BothMeans,
@@ -300,9 +299,7 @@ class KPM(PairMethod):
         asking, asked = self._kept_maps(queries), self._kept_maps(gallery)
         total_q, total_g = len(queries["pooled"]), len(gallery["pooled"])
         width = sum(comparison.width for comparison in self._comparisons().values())
-        pairs = max(1, self.tile_bytes // (4 * COPIES * width))
-        per_query = max(1, min(total_q, math.isqrt(pairs)))
-        per_image = pairs // per_query
+        per_query, per_image = tile_sides(max(1, self.tile_bytes // (4 * COPIES * width)), total_q)
         out = gallery["pooled"].new_empty(total_q, total_g)
         for i in range(0, total_q, per_query):
             some = {scale: map_.of(slice(i, i + per_query)).float() for scale, map_ in asking.items()}

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import METHODS
-from methods.base import Options, PairMethod, Unstated
+from methods.base import Options, PairMethod, Unstated, tile_sides
 from methods.irnn import DIRECTIONS, Recurrence, StackedIRNN
 from methods.losses import binomial_deviance
 from methods.precision import at_least_float32, without_autocast
@@ -259,9 +259,7 @@ class MIIRNN(PairMethod):
     def distance(self, queries: Mapping[str, Tensor], gallery: Mapping[str, Tensor]) -> Tensor:
         """1 - S of all pairs, S the mean of both orders, 0 to 2, (Q, G)."""
         total_q, total_g = len(queries["pooled"]), len(gallery["pooled"])
-        pairs = self._pairs_of_a_tile()
-        per_query = max(1, min(total_q, math.isqrt(pairs)))
-        per_image = pairs // per_query
+        per_query, per_image = tile_sides(self._pairs_of_a_tile(), total_q)
         out = gallery["pooled"].new_empty(total_q, total_g)
         for i in range(0, total_q, per_query):
             some = self._kept(queries, slice(i, i + per_query))

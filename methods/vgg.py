@@ -163,7 +163,7 @@ def read_vgg(backbone: str, weights: str) -> tuple[dict[str, Tensor], dict[str, 
     """
     if backbone == VGG_M:
         fc_names = {"fc6": "fc6", "fc7": "fc7"}
-        state = dict(read_state(vgg_m_file() if weights == "imagenet" else Path(weights)))
+        state = dict(read_state(_vgg_m_file() if weights == "imagenet" else Path(weights)))
         dropped: tuple[str, ...] = ("fc8.",)
     else:
         _architecture(backbone)
@@ -189,7 +189,13 @@ def read_vgg(backbone: str, weights: str) -> tuple[dict[str, Tensor], dict[str, 
     return convolutions, fc
 
 
-def vgg_m_file() -> Path:
+def refuse_missing_weights(backbone: str, weights: str) -> None:
+    """Raise ``WeightsError`` for ImageNet weights of VGG-M that the environment does not name."""
+    if (backbone, weights) == (VGG_M, "imagenet"):
+        _vgg_m_file()
+
+
+def _vgg_m_file() -> Path:
     """VGG-M's ImageNet weights. Raises ``WeightsError`` where the environment does not name their file."""
     if file := os.environ.get(VGG_M_FILE):
         return Path(file)

@@ -1,7 +1,7 @@
 """Run jobs seed by seed: skip what is recorded, record what is finished, track beside it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,19 +93,16 @@ def planned(
     cache; ``fresh`` is not about it unless it is one of the jobs. Such networks are left out where all that
     start from it are done.
     """
-    asked = {network[0].row_hash: network for network in networks(jobs)}
-    before = {
-        one.row_hash: [one]
-        for network in asked.values()
-        for one in _all_before(network[0])
-        if one.row_hash not in asked
-    }
+    jobs = list(jobs)
+    asked = {job.row_hash for job in jobs}
+    before = {one.row_hash: one for job in jobs for one in job.all_before if one.row_hash not in asked}
     recorded = by_row_hash(records)
     needed: dict[str, set[int]] = defaultdict(set)
     begun_by: dict[str, list[str]] = defaultdict(list)
     done: list[Work] = []
-    in_order = sorted((before | asked).items(), key=lambda named: named[1][0].stage)
-    for name, network in reversed(in_order):  # what is trained later decides what has to be there before
+    # What is trained later decides what has to be there before.
+    for network in reversed(networks([*before.values(), *jobs])):
+        name = network[0].row_hash
         own = recorded.get(name, {})
         absent = absent_seeds(network, seeds, [] if fresh else records) if name in asked else []
         lost = {seed for seed in needed[name] if not is_finished(name, seed)}
@@ -124,13 +121,6 @@ def planned(
             if one.row_hash not in asked:
                 begun_by[one.row_hash].append(network[0].row)
     return done[::-1]
-
-
-def _all_before(job: Job) -> Iterator[Job]:
-    """All jobs that a job starts from, and that those start from."""
-    for one in job.starts_from:
-        yield one
-        yield from _all_before(one)
 
 
 def group_by_row(records: Iterable[SeedRecord]) -> list[list[SeedRecord]]:
@@ -294,14 +284,13 @@ def run_jobs(
 
 def _refuse_impossible(work: Work) -> None:
     """Raise ``RetableError`` for options that the method does not take, and files that are not here."""
-    from methods.vgg import VGG_M, vgg_m_file  # which imports torch, as the methods do
+    from methods.vgg import refuse_missing_weights  # which imports torch, as the methods do
 
     job = work.network[0]
     METHODS.get(job.method).parse_options(job.options)
     if work.train:
         job.refuse_missing_pose()
-        if (job.recipe.backbone, job.weights) == (VGG_M, "imagenet"):
-            vgg_m_file()
+        refuse_missing_weights(job.recipe.backbone, job.weights)
     for seed in work.judge:
         if not artefacts(job.row_hash, seed).weights.is_file():
             raise RetableError(_without_weights(job, seed))

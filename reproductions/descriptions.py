@@ -6,7 +6,7 @@ room for them they stay there, else in memory, else in a file that is mapped int
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -162,8 +162,7 @@ def describe_all(
     method.eval()
     stored: dict[str, Tensor] = {}
     count = len(images) if count is None else count
-    for start in range(0, count, TEST_BATCH):
-        batch = images[start : min(start + TEST_BATCH, count)]
+    for start, batch in batches(images, count):
         with accelerator.autocast():
             described = _by_name(method.describe(normalise(batch.to(accelerator.device))))
         if not stored:
@@ -173,6 +172,12 @@ def describe_all(
             stored[name][start : start + len(batch)] = tensor
         progress(len(batch))
     return Descriptions(stored, accelerator.device, mapped=place == "disk")
+
+
+def batches(images: Images, count: int) -> Iterator[tuple[int, Tensor]]:
+    """The first ``count`` images by ``TEST_BATCH``, (B, 3, H, W) uint8, each with its first one's place."""
+    for start in range(0, count, TEST_BATCH):
+        yield start, images[start : min(start + TEST_BATCH, count)]
 
 
 def _by_name(described: Any) -> dict[str, Tensor]:

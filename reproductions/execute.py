@@ -198,15 +198,12 @@ def starting(job: Job, seed: int, num_pids: int, device: torch.device, console: 
     """
     files = [_weights_of(one, seed, job) for one in job.starts_from]
     # Whatever was trained before has the recipe's weights in it already.
-    unread = replace(job, weights="none") if files or job.pretraining else job
+    unread = files or job.pretraining
+    method = build(replace(job, weights="none") if unread else job, seed, num_pids).to(device)
     if job.pretraining and not files:
         from reproductions.pretraining import street_weights  # which builds and trains by this module
 
         learned = load_file(street_weights(job.pretraining, device, console))
-    else:
-        learned = {}
-    method = build(unread, seed, num_pids).to(device)
-    if learned:
         method.load_state_dict(method.state_dict() | learned)
     if job.goes_on:
         _take_over(method, files[0], job, num_pids)

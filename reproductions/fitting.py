@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.base import FittedMethod
 from reproductions.augment import normalise
-from reproductions.descriptions import TEST_BATCH
+from reproductions.descriptions import batches
 from reproductions.images import Images
 from reproductions.training import Entry, seed_everything
 from retable.progress import progress_bar
@@ -32,10 +32,9 @@ def fit(method: FittedMethod, images: Images, seed: int, accelerator: Accelerato
     """
     seen = 0
 
-    def batches() -> Iterator[Tensor]:
+    def walk() -> Iterator[Tensor]:
         nonlocal seen
-        for start in range(0, len(images), TEST_BATCH):
-            batch = images[start : min(start + TEST_BATCH, len(images))]
+        for _, batch in batches(images, len(images)):
             seen += len(batch)
             yield normalise(batch.to(accelerator.device))
 
@@ -44,6 +43,6 @@ def fit(method: FittedMethod, images: Images, seed: int, accelerator: Accelerato
     started = time.perf_counter()
     # How often it will go through the images, the method alone knows: the bar has no end.
     with torch.no_grad(), accelerator.autocast(), progress_bar(console, "fitting") as bar:
-        method.fit(batches, bar.advance)
+        method.fit(walk, bar.advance)
     seconds = time.perf_counter() - started
     return {"epoch": 1, "images_per_s": seen / seconds, "seconds": seconds}

@@ -1,7 +1,7 @@
 """A job is one printed row made runnable: what is trained, on which data, judged by which rules."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
 from hashlib import file_digest, sha256
@@ -298,6 +298,13 @@ class Job:
         recipe = Recipe.model_validate(self.recipe.model_dump() | PRETRAINING)
         people = Street(STREET_SIZE, STREET_SEED)
         return replace(self, recipe=recipe, weights="none", data=people, beside=(), part="", rerank=False)
+
+    @property
+    def all_before(self) -> "Iterator[Job]":
+        """All jobs that it starts from, each after those that it starts from itself."""
+        for one in self.starts_from:
+            yield from one.all_before
+            yield one
 
     @property
     def stage(self) -> int:

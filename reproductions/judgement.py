@@ -166,7 +166,7 @@ class Judgement:
             (f"{mechanism.dial} {level:g}", one)
             for mechanism in self.paper.mechanisms
             for (_, level), job in mechanism_jobs(self.paper, mechanism).items()
-            for one in (*job.starts_from, job)
+            for one in (*job.all_before, job)
         ]
 
     def shown(self, record: SeedRecord) -> dict[ScoreKey, str]:

@@ -18,7 +18,7 @@ from protocols.metrics import average_precisions, first_ranks
 from protocols.ranking import Labels, counted, rank_matches
 from reproductions.artefacts import artefacts
 from reproductions.augment import normalise
-from reproductions.descriptions import TEST_BATCH, Descriptions, describe_all
+from reproductions.descriptions import TEST_BATCH, Descriptions, batches, describe_all
 from reproductions.evaluation import Lists, sides
 from reproductions.execute import Data, build, load_data, pick_device, starting, with_weights
 from reproductions.jobs import STREET, Job, on_street
@@ -171,8 +171,8 @@ class Trained:
 
     def transforms(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Matrices A of eq. 1 of SC-STN for images of the gallery, (n,) to (n, 2, 3)."""
-        batches = np.split(places, range(TEST_BATCH, len(places), TEST_BATCH))
-        found = [self.method.transforms(self.gallery(*batch)).double().cpu() for batch in batches]
+        some = np.split(places, range(TEST_BATCH, len(places), TEST_BATCH))
+        found = [self.method.transforms(self.gallery(*batch)).double().cpu() for batch in some]
         return np.asarray(torch.cat(found))
 
     @property
@@ -186,8 +186,7 @@ class Trained:
         with progress_bar(
             self._network.console, f"looking through {self.job.row}'s test images", count
         ) as bar:
-            for start in range(0, count, TEST_BATCH):
-                images = self.data.test[start : min(start + TEST_BATCH, count)]
+            for _, images in batches(self.data.test, count):
                 yield normalise(images.to(self._network.device))
                 bar.advance(len(images))
 
